@@ -102,14 +102,14 @@ def test_a_state_dict_saved_from_a_module_carries_attributes(tmp_path: Path) -> 
     assert "running_mean" in read_archive(saved(tmp_path / "bn.pt", state)).tensors
 
 
-def test_a_packed_again_archive_is_read(tmp_path: Path) -> None:
+def test_a_compressed_archive_is_refused_since_nobody_knows_what_it_unfolds_to(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pt", {"w": torch.arange(1000.0)})
     packed = tmp_path / "packed.pt"
     with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
         for name in source.namelist():
             target.writestr(name, source.read(name))
-    assert packed.stat().st_size < path.stat().st_size
-    np.testing.assert_array_equal(read_archive(packed).tensors["w"], np.arange(1000, dtype=np.float32))
+    with pytest.raises(WeightsError, match=r"packed\.pt: \S+ is compressed, .*zip -0"):
+        read_archive(packed)
 
 
 def test_a_big_endian_archive_is_read(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_modules_nested_in_themselves_end(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     toys.save_torchscript(path, {"w": torch.ones(2)}, {})
     _replace_entry(path, "data.pkl", b"c__torch__\nM\n)\x81q\x00}(X\x01\x00\x00\x00ah\x00X\x01\x00\x00\x00bh\x00ub.")
-    with pytest.raises(WeightsError, match=r"a\.pt: more than \d+ modules"):
+    with pytest.raises(WeightsError, match=r"a\.pt: .* nested in themselves"):
         read_archive(path)
 
 

@@ -15,8 +15,8 @@ from tandem import weights
 from tandem.config import CLIP_MEAN, FastViT, ModelConfig, Preprocessing, VisionTransformer
 from tandem.errors import ConfigError, WeightsError
 from tandem.weights import open_clip
+from tandem.weights.json_files import read_json
 from tandem.weights.open_clip_config import config_from
-from tandem.weights.tensor_files import read_json
 from tandem.weights.tokenizer_files import SpecialTokens
 
 bfloat16 = pytest.importorskip("ml_dtypes").bfloat16

@@ -7,6 +7,7 @@ from typing import Any
 
 from tandem import bpe
 from tandem.errors import ConfigError, MissingExtraError
+from tandem.tokenizer import bounds
 from tandem.tokenizer.clip_vocabulary import ClipVocabulary
 from tandem.tokenizer.sentencepiece_model import SENTENCEPIECE_FILES, SENTENCEPIECE_JSON, SentencePieceVocabulary
 from tandem.tokenizer.vocabularies import JsonVocabulary, Vocabulary, wordpiece
@@ -18,6 +19,7 @@ _IN_CLIPS_STYLE = re.compile(rf'"end_of_word_suffix"\s*:\s*"{bpe.END_OF_WORD}"')
 
 def vocabulary_from_json(text: str, source: str) -> Vocabulary:
     """The inverse of `to_json`, for any `tokenizer.json`. Raises `ConfigError` that names `source`."""
+    bounds.check_text(text, source)
     try:
         # Large vocabularies of other kinds (34 MB) are not parsed a second time, which would take half a second.
         if _IN_CLIPS_STYLE.search(text) and (table := bpe.from_json(_parsed(text, source), source)) is not None:
@@ -26,7 +28,9 @@ def vocabulary_from_json(text: str, source: str) -> Vocabulary:
             return SentencePieceVocabulary.from_json(text)
         from tokenizers import Tokenizer as Core
 
-        return JsonVocabulary(Core.from_str(text))
+        core = Core.from_str(text)
+        bounds.check_steps(core, source)
+        return JsonVocabulary(core)
     except (ConfigError, MissingExtraError):
         raise
     except Exception as error:  # the library raises plain Exception; a malformed file, any other
@@ -54,9 +58,12 @@ def vocabulary_of_folder(folder: Path) -> Vocabulary | None:
     if whole.is_file():
         return vocabulary_from_json(_text_of(whole), str(whole))
     if (folder / "vocab.json").is_file() and merges.is_file():
+        for file in (folder / "vocab.json", merges):
+            bounds.check_file(file)
         return ClipVocabulary(bpe.from_files(folder / "vocab.json", merges))
     for name in SENTENCEPIECE_FILES:
         if (folder / name).is_file():
+            bounds.check_file(folder / name)
             try:
                 return SentencePieceVocabulary((folder / name).read_bytes(), name)
             except OSError as error:
@@ -64,11 +71,13 @@ def vocabulary_of_folder(folder: Path) -> Vocabulary | None:
             except ConfigError as error:
                 raise ConfigError(f"{folder}: {error}") from None
     if words.is_file():
+        bounds.check_file(words)
         return wordpiece(words, _settings(folder))
     return None
 
 
 def _text_of(path: Path) -> str:
+    bounds.check_file(path)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ import numpy as np
 from tandem import bpe
 from tandem.config import TextTower
 from tandem.errors import ConfigError, TextError
+from tandem.tokenizer.bounds import MAX_CHARACTERS
 from tandem.tokenizer.clip_vocabulary import ClipVocabulary
 from tandem.tokenizer.reading import vocabulary_from_json, vocabulary_of_folder
 from tandem.tokenizer.text_format import TextFormat
@@ -146,6 +147,10 @@ class Tokenizer:
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TextError(f"text {i}: expected str, got {type(text).__name__}")
+            if len(text) > MAX_CHARACTERS:
+                raise TextError(
+                    f"text {i}: {len(text):,} characters, more than the {MAX_CHARACTERS:,} that are read: give parts"
+                )
         return self._vocabulary.encode(texts)
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:

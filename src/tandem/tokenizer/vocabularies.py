@@ -82,6 +82,10 @@ class JsonVocabulary:
                 if any("\ud800" <= sign <= "\udfff" for sign in text):
                     raise TextError(f"text {i}: half of a surrogate pair is in it, which is no character") from None
             raise ConfigError(f"this tokenizer cannot split the texts: {str(error) or type(error).__name__}") from None
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # of Rust, which is no Exception and cannot be imported
+                raise
+            raise ConfigError(f"this tokenizer cannot split the texts: it is damaged ({str(error)[:200]})") from None
 
     def id_of(self, token: str) -> int | None:
         try:

@@ -9,9 +9,10 @@ from tandem.config import Activation, ModelConfig, from_dict, to_dict
 from tandem.errors import ConfigError, WeightsError
 from tandem.files import write_json
 from tandem.weights.checkpoint import Checkpoint, with_activation
+from tandem.weights.json_files import read_json
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
-from tandem.weights.tensor_files import read_json, read_tensor_file
+from tandem.weights.tensor_files import read_tensor_file
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 _VERSION = 1

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tandem.errors import HubError, WeightsError
 from tandem.weights import folder, open_clip, transformers
+from tandem.weights.json_files import read_json
 from tandem.weights.published import hub_cache_folder
 from tandem.weights.repository import Repository, is_offline
-from tandem.weights.tensor_files import read_json, shard_names
+from tandem.weights.tensor_files import shard_names
 
 
 def fetch(repository: str, revision: str | None = None, *, missing: str = "") -> Path:

@@ -17,6 +17,7 @@ from tandem.tokenizer.reading import TOKENIZER_FILES
 from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.names import Names, Rule
 from tandem.weights.checkpoint import Checkpoint, with_activation
+from tandem.weights.json_files import read_json
 from tandem.weights.names import Naming, names_of, renamed_to, shape_and_dtype, to_original
 from tandem.weights.names import display_name as name_in_format
 from tandem.weights.open_clip_config import config_from, config_to, is_custom
@@ -24,7 +25,7 @@ from tandem.weights.open_clip_text import names_language_model, tokenizer_reposi
 from tandem.weights.open_clip_timm import image_activation_beside, timm_model_of
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
-from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
+from tandem.weights.tensor_files import first_present, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
 
 CONFIG = "open_clip_config.json"

@@ -15,12 +15,15 @@ from tandem.config import Activation, ModelConfig
 from tandem.errors import WeightsError
 from tandem.weights import folder
 from tandem.weights.checkpoint import Checkpoint
+from tandem.weights.json_files import read_json
 from tandem.weights.sources import ModelFiles, locate
-from tandem.weights.tensor_files import first_present, read_json
+from tandem.weights.tensor_files import first_present
 
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
 
+# Published models have scales up to ln 118, and biases down to -17
+_LARGEST_LOGITS = {"logit_scale": 12.0, "logit_bias": 1000.0}
 _CLIP_VOCABULARY = 49408
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
@@ -67,18 +70,17 @@ def _read_files(files: ModelFiles, activation: Activation | None, *, with_tokeni
 
 def _check_logits(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     """Vectors are checked where they are computed; these two make probabilities of them."""
-    with np.errstate(over="ignore"):
-        factor = {"logit_scale": np.exp, "logit_bias": np.positive}
-        for name, of in factor.items():
-            if name in tensors and not np.isfinite(of(np.float32(tensors[name]))).all():
-                raise WeightsError(
-                    f"{path}: {name}: expected a finite number, got {tensors[name]}; the file is damaged"
-                )
+    for name, most in _LARGEST_LOGITS.items():
+        if name in tensors and not abs(float(tensors[name])) <= most:  # also of what is not a number
+            raise WeightsError(
+                f"{path}: {name}: expected a finite number of at most {most:g}, got {float(tensors[name]):g}; the file "
+                "is damaged"
+            )
 
 
 def _read_folder(path: Path, activation: Activation | None, with_tokenizer: bool) -> _Found:
     config_json = path / "config.json"
-    plain = read_json(config_json) if config_json.is_file() else None
+    plain = read_json(config_json) if config_json.exists() else None
     if plain is not None and plain.get("format") == "tandem":
         return *folder.read(path, activation), path
     from tandem.weights import open_clip, transformers

@@ -9,13 +9,16 @@ import json
 import math
 import mmap
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tandem import fields
 from tandem.errors import WeightsError
 from tandem.weights.arrays import BFLOAT16, map_file
+from tandem.weights.json_files import check_regular, without_duplicates
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -30,7 +33,10 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 if BFLOAT16 is not None:
     _DTYPES["BF16"] = BFLOAT16
-_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+# The format allows 100 MB, which Python's objects make gigabytes of; the largest of a published model has 0.3 MB
+_MAX_HEADER_BYTES = 8 * 2**20
+_MAX_RANK = 16
+_LARGEST = 2**48  # of a dimension, and of an offset
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -38,55 +44,81 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
 
     Raises `WeightsError` that names the file, the tensor, what the header promises and what is there.
     """
+    check_regular(path)
     mapped = map_file(path)
     header, start = _header(path, mapped)
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict):
         raise WeightsError(f"{path}: damaged safetensors header: __metadata__ is not a mapping")
-    tensors = {name: _tensor(path, mapped, start, name, entry) for name, entry in header.items()}
+    ranges: list[tuple[int, int, str]] = []
+    tensors = {name: _tensor(path, mapped, start, name, entry, ranges) for name, entry in header.items()}
+    ranges.sort()
+    for (_, end, name), (begin, _, other) in pairwise(ranges):
+        if begin < end:
+            raise WeightsError(f"{path}: damaged safetensors header: {name:.80} and {other:.80} overlap")
     return tensors, {str(key): str(value) for key, value in metadata.items()}
 
 
 def _header(path: Path, mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
     size = len(mapped)
     length = int.from_bytes(mapped[:8], "little") if size >= 8 else -1
-    if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+    if _MAX_HEADER_BYTES < length <= size - 8:
+        raise WeightsError(
+            f"{path}: a safetensors header of {length:,} bytes: expected at most {_MAX_HEADER_BYTES:,}; the file is "
+            "damaged, or holds something else than a model"
+        )
+    if not 2 <= length <= size - 8:
         raise WeightsError(
             f"{path}: not a safetensors file, or a truncated one ({size} bytes); copy or download it again"
         )
     try:
-        header = json.loads(mapped[8 : 8 + length])
+        header = json.loads(mapped[8 : 8 + length], object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: damaged safetensors header: {error}") from None
+        raise WeightsError(f"{path}: damaged safetensors header: {str(error)[:200]}") from None
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: damaged safetensors header: expected a mapping of tensors")
     return header, 8 + length
 
 
-def _tensor(path: Path, mapped: mmap.mmap, start: int, name: str, entry: Any) -> np.ndarray:
+def _tensor(
+    path: Path, mapped: mmap.mmap, start: int, name: str, entry: Any, ranges: list[tuple[int, int, str]]
+) -> np.ndarray:
     try:
-        dtype_name, shape = str(entry["dtype"]), [int(n) for n in entry["shape"]]
-        begin, end = (int(n) for n in entry["data_offsets"])
-    except (KeyError, TypeError, ValueError, OverflowError):  # the last: 1e999 is infinite
-        raise WeightsError(f"{path}: damaged safetensors header: {name}: {str(entry)[:80]}") from None
+        dtype_name, shape = str(entry["dtype"]), list(entry["shape"])
+        begin, end = entry["data_offsets"]
+    except (KeyError, TypeError, ValueError):
+        raise WeightsError(f"{path}: damaged safetensors header: {name:.80}: {fields.shown(entry)}") from None
+    if not all(type(n) is int and 0 <= n < _LARGEST for n in (*shape, begin, end)) or len(shape) > _MAX_RANK:
+        raise WeightsError(f"{path}: damaged safetensors header: {name:.80}: impossible numbers: {fields.shown(entry)}")
     dtype = _DTYPES.get(dtype_name)
     if dtype is None:
-        raise WeightsError(f"{path}: {name} has dtype {dtype_name}; expected one of {', '.join(_DTYPES)}")
-    if min([0, begin, *shape]) < 0 or end - begin != math.prod(shape) * dtype.itemsize:
+        raise WeightsError(f"{path}: {name:.80} has dtype {dtype_name:.40}; expected one of {', '.join(_DTYPES)}")
+    if end - begin != math.prod(shape) * dtype.itemsize:
         raise WeightsError(
-            f"{path}: {name}: expected {math.prod(shape) * dtype.itemsize} bytes for {dtype_name} {shape}, "
+            f"{path}: {name:.80}: expected {math.prod(shape) * dtype.itemsize} bytes for {dtype_name} {shape}, "
             f"the header gives {begin}..{end}"
         )
     if start + end > len(mapped):
         raise WeightsError(
-            f"{path}: truncated: {name} ends at byte {start + end}, the file has {len(mapped)}; "
+            f"{path}: truncated: {name:.80} ends at byte {start + end}, the file has {len(mapped)}; "
             "copy or download it again"
         )
-    view = np.frombuffer(mapped, dtype, math.prod(shape), start + begin).reshape(shape)
+    if end > begin:
+        ranges.append((begin, end, name))
+        view = np.frombuffer(mapped, dtype, math.prod(shape), start + begin).reshape(shape)
+    else:
+        view = _empty(path, name, shape, dtype)
     if not view.flags.aligned:
         return view.copy()
     view.flags.writeable = False  # lets an engine release its pages (engine/memory.py)
     return view
+
+
+def _empty(path: Path, name: str, shape: list[int], dtype: np.dtype[Any]) -> np.ndarray:
+    try:
+        return np.zeros(shape, dtype)
+    except ValueError:  # its other dimensions have more elements than there are addresses
+        raise WeightsError(f"{path}: damaged safetensors header: {name:.80}: impossible numbers: {shape}") from None
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tandem.errors import HubError, WeightsError
 from tandem.files import user_path
 from tandem.weights import published, unlisted_families
-from tandem.weights.tensor_files import read_json
+from tandem.weights.json_files import check_regular, read_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 # What config.json beside graphs says as its format: they serve other programs, and hold no tensors by name.
@@ -33,6 +33,8 @@ def locate(source: str | Path) -> ModelFiles:
     path = user_path(text)
     if text and path.exists():
         path = model_in_run(path) or path
+        if not path.is_dir():
+            check_regular(path)
         _refuse_graphs(path)
         return ModelFiles(path)
     if isinstance(source, Path) or _looks_like_path(text):

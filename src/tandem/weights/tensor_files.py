@@ -3,7 +3,6 @@
 The container is told by the file's first bytes, since people rename files. Knows no architecture.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from tandem.errors import WeightsError
 from tandem.weights.arrays import map_file
+from tandem.weights.json_files import check_regular, read_json
 
 if TYPE_CHECKING:
     from tandem.weights.unpickler import Archive
@@ -32,6 +32,7 @@ def read_tensor_file(path: Path) -> TensorFile:
     try:
         if path.name.endswith(".index.json"):
             return _read_shards(path)
+        check_regular(path)
         with path.open("rb") as file:
             start = file.read(64)
         if not start:
@@ -60,6 +61,7 @@ def read_archive(path: Path) -> "Archive":
     from tandem.weights.torch_legacy import read_legacy
     from tandem.weights.torch_zip import read_zip
 
+    check_regular(path)
     mapped = map_file(path)
     if mapped[:4] == b"PK\x03\x04":
         return read_zip(path, mapped)
@@ -71,29 +73,6 @@ def read_archive(path: Path) -> "Archive":
 def first_present(folder: Path, names: tuple[str, ...]) -> Path | None:
     """The first of these files that the folder has."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of a key that comes twice, nobody knows which value was meant."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r:.80} comes twice")
-    return values
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises `WeightsError` that names the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_duplicates)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: expected JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def shard_names(index: dict[str, Any], source: Path) -> list[str]:

@@ -17,12 +17,13 @@ from tandem.config import Activation, TextTower, TextTransformer
 from tandem.errors import ConfigError, HubError, WeightsError
 from tandem.files import user_path
 from tandem.towers import tower_part
+from tandem.weights.json_files import read_json
 from tandem.weights.names import display_name, names_of, shape_and_dtype, strip_prefixes, subset, to_original
 from tandem.weights.reading import read
 from tandem.weights.repository import Repository, is_offline
 from tandem.weights.safetensors_file import read_safetensors
 from tandem.weights.shapes import check_shapes, default_heads
-from tandem.weights.tensor_files import first_present, read_json, read_tensor_file, shard_names
+from tandem.weights.tensor_files import first_present, read_tensor_file, shard_names
 from tandem.weights.tokenizer_files import special_tokens
 from tandem.weights.transformers import WEIGHTS
 from tandem.weights.transformers_config import text_tower_from

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.config import TextTower
 from tandem.files import write_json
-from tandem.weights.tensor_files import read_json
+from tandem.tokenizer import bounds
+from tandem.weights.json_files import read_json
 
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
@@ -100,7 +101,7 @@ def _part(folder: Path, key: str) -> Any:
     The library writes what is small before the vocabulary, which may have 34 MB: the beginning mostly does.
     """
     path = folder / "tokenizer.json"
-    for size in (_BEGINNING, -1) if path.is_file() else ():
+    for size in (_BEGINNING, bounds.MAX_BYTES) if path.is_file() else ():
         try:
             with path.open(encoding="utf-8") as file:
                 content = file.read(size)

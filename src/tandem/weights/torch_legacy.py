@@ -5,6 +5,7 @@ Tensors are described before their bytes are reached, so the object's pickle run
 known to `unpickler`.
 """
 
+import io
 import mmap
 import pickletools
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import WeightsError
+from tandem.weights.pickle_inspection import MAX_BYTES, MAX_OPCODES
 from tandem.weights.unpickler import Archive, run, state_dict
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -37,7 +39,7 @@ def read_legacy(path: Path, mapped: mmap.mmap) -> Archive:
     except WeightsError:
         raise
     except Exception as error:
-        raise WeightsError(f"{path}: truncated or damaged ({error}); copy or download it again") from None
+        raise WeightsError(f"{path}: truncated or damaged ({str(error)[:200]}); copy or download it again") from None
     dtypes = _legacy_dtypes(path, programs[3])
     storages: dict[str, np.ndarray] = {}
     for key in keys:
@@ -74,10 +76,11 @@ def _legacy_dtypes(path: Path, program: bytes) -> dict[str, np.dtype[Any]]:
 
 
 def _pickle_end(mapped: mmap.mmap, start: int) -> int:
-    mapped.seek(start)
-    for _ in pickletools.genops(mapped):  # type: ignore[arg-type]
-        pass
-    return mapped.tell()
+    program = io.BytesIO(mapped[start : start + MAX_BYTES])
+    for count, _ in enumerate(pickletools.genops(program)):
+        if count >= MAX_OPCODES:
+            raise ValueError(f"a description of more than {MAX_OPCODES:,} instructions")
+    return start + program.tell()
 
 
 def _plain(path: Path, program: bytes) -> Any:

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import WeightsError
+from tandem.weights.pickle_inspection import MAX_BYTES
 from tandem.weights.unpickler import Archive, Module, module_tensors, run, state_dict
 
-_MAX_PICKLE_BYTES = 256 * 2**20  # a description of tensors; the largest published one has 0.3 MB
+_MAX_DIRECTORY_BYTES = 8 * 2**20  # of the archive's list of entries: some 120 for each tensor
+_END, _END_64 = b"PK\5\6", b"PK\6\6"
 
 
 def read_zip(path: Path, mapped: mmap.mmap) -> Archive:
     """Tensors of a zip archive. Raises `WeightsError` that names the file."""
+    _check_directory(path, mapped)
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_open_zip(path, mapped, archive)
@@ -27,7 +30,9 @@ def read_zip(path: Path, mapped: mmap.mmap) -> Archive:
         raise
     except Exception as error:
         # zipfile meets damage with whatever its parsing runs into: BadZipFile, UnicodeDecodeError, RuntimeError, ...
-        raise WeightsError(f"{path}: truncated or damaged archive ({error}); copy or download it again") from None
+        raise WeightsError(
+            f"{path}: truncated or damaged archive ({str(error)[:200]}); copy or download it again"
+        ) from None
 
 
 def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> Archive:
@@ -37,9 +42,10 @@ def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> A
         raise WeightsError(f"{path}: expected an archive of torch.save with one data.pkl, found {len(found)}")
     folder = found[0].removesuffix("data.pkl")
     torchscript = f"{folder}constants.pkl" in entries
-    swapped = _byte_order(archive, entries, folder) != sys.byteorder
-    if entries[found[0]].file_size > _MAX_PICKLE_BYTES:
-        raise WeightsError(f"{path}: data.pkl has {entries[found[0]].file_size} bytes: too many for a checkpoint")
+    swapped = _byte_order(path, archive, entries, folder) != sys.byteorder
+    _check_stored(path, entries[found[0]])
+    if entries[found[0]].file_size > MAX_BYTES:
+        raise WeightsError(f"{path}: data.pkl has {entries[found[0]].file_size:,} bytes: too many for a checkpoint")
 
     def load(key: str, dtype: np.dtype[Any], count: int) -> np.ndarray:
         # TorchScript keeps what a method mentions under constants/; a few writers share it with the attributes.
@@ -50,7 +56,8 @@ def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> A
             raise WeightsError(
                 f"{path}: {info.filename}: expected {count * dtype.itemsize} bytes, got {info.file_size}"
             )
-        array = _entry_array(path, mapped, archive, info, dtype, count)
+        _check_stored(path, info)
+        array = _entry_array(path, mapped, info, dtype, count)
         return array.byteswap() if swapped and dtype.itemsize > 1 else array
 
     root = run(path, archive.read(found[0]), load, modules=torchscript)
@@ -60,16 +67,38 @@ def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> A
     return Archive(tensors, torchscript=False, extra_keys=extra_keys)
 
 
-def _byte_order(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], folder: str) -> str:
+def _check_directory(path: Path, mapped: mmap.mmap) -> None:
+    """Refuse an archive of so many entries that listing them would take minutes."""
+    tail = mapped[max(0, len(mapped) - 2**16 - 22) :]
+    at = tail.rfind(_END)
+    size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if size == 0xFFFFFFFF and (at := tail.rfind(_END_64)) >= 0:
+        size = int.from_bytes(tail[at + 40 : at + 48], "little")
+    if size > _MAX_DIRECTORY_BYTES:
+        raise WeightsError(
+            f"{path}: the archive's list of entries has {size:,} bytes: too many for a checkpoint, or damaged"
+        )
+
+
+def _check_stored(path: Path, info: zipfile.ZipInfo) -> None:
+    """What a compressed entry unfolds to is known only when it is unpacked; torch compresses code alone."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise WeightsError(
+            f"{path}: {info.filename[:200]} is compressed, which torch.save never does: unpack the archive, and pack "
+            "it again without compression (zip -0)"
+        )
+
+
+def _byte_order(path: Path, archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], folder: str) -> str:
     info = entries.get(f"{folder}byteorder")
-    return archive.read(info)[:6].decode("ascii", "replace") if info else "little"
+    if info is None:
+        return "little"
+    _check_stored(path, info)
+    with archive.open(info) as file:
+        return file.read(6).decode("ascii", "replace")
 
 
-def _entry_array(
-    path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile, info: zipfile.ZipInfo, dtype: np.dtype[Any], count: int
-) -> np.ndarray:
-    if info.compress_type != zipfile.ZIP_STORED:  # torch stores; an archive that was packed again may not
-        return np.frombuffer(bytearray(archive.read(info)), dtype, count)
+def _entry_array(path: Path, mapped: mmap.mmap, info: zipfile.ZipInfo, dtype: np.dtype[Any], count: int) -> np.ndarray:
     local = mapped[info.header_offset : info.header_offset + 30]
     if len(local) < 30 or local[:4] != b"PK\x03\x04":
         raise WeightsError(f"{path}: damaged archive: {info.filename} is missing")

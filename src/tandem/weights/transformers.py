@@ -12,10 +12,11 @@ from tandem.config import Activation, ModelConfig
 from tandem.errors import WeightsError
 from tandem.files import write_json
 from tandem.weights.checkpoint import Checkpoint, with_activation
+from tandem.weights.json_files import read_json
 from tandem.weights.names import display_name, renamed_to, to_original
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
-from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
+from tandem.weights.tensor_files import first_present, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
 from tandem.weights.transformers_config import config_from, config_to, model_type_for, model_type_of
 from tandem.weights.transformers_preprocessing import preprocessing_to

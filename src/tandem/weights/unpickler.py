@@ -9,9 +9,8 @@ containers, `torch_zip` and `torch_legacy`. Knows no tensor names and no archite
 import io
 import math
 import pickle
-import pickletools
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import WeightsError
+from tandem.weights import pickle_inspection
 from tandem.weights.arrays import BFLOAT16
 
 _STORAGES: dict[str, np.dtype[Any]] = {
@@ -40,6 +40,10 @@ _DTYPE_NAMES = "float64 float32 float16 bfloat16 half float double int64 int32 i
 _LAYOUT_NAMES = "strided contiguous_format preserve_format channels_last"
 _INERT = frozenset(f"torch.{name}" for names in (_DTYPE_NAMES, _LAYOUT_NAMES) for name in names.split())
 _MAX_MODULES = 10_000  # the largest published archive has about 1,500
+_MAX_NAME = 1_000  # characters of a tensor's dotted name
+_MAX_RANK = 16
+_SHARED = 2  # times the bytes of all storages that tensors may have together: some models tie two of theirs
+_SPARE_BYTES = 2**20
 _JIT_LISTS = frozenset(f"torch.jit._pickle.build_{kind}list" for kind in ("int", "double", "bool", "tensor"))
 
 
@@ -104,6 +108,7 @@ class _Storage(_Sealed):
 @dataclass(frozen=True, slots=True)
 class _Tensor(_Sealed):
     array: np.ndarray
+    storage: _Storage
     __setstate__ = _Sealed.__setstate__
 
 
@@ -112,6 +117,8 @@ def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) 
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
     shape, strides = [int(n) for n in size], [int(n) for n in stride]
+    if len(shape) > _MAX_RANK:
+        raise pickle.UnpicklingError(f"a tensor of {len(shape):,} dimensions")
     if len(shape) != len(strides) or min([0, int(offset), *shape, *strides]) < 0:
         raise pickle.UnpicklingError(f"a tensor of shape {shape} and strides {strides}")
     count, held = math.prod(shape), storage.array.size
@@ -120,7 +127,8 @@ def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) 
         raise pickle.UnpicklingError(f"a tensor of shape {shape}, strides {strides} in a storage of {held} elements")
     itemsize = storage.array.itemsize
     start = storage.array[int(offset) :] if count else storage.array[:0]
-    return _Tensor(np.lib.stride_tricks.as_strided(start, shape, [step * itemsize for step in strides]))
+    view = np.lib.stride_tricks.as_strided(start, shape, [step * itemsize for step in strides])
+    return _Tensor(view, storage)
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -189,7 +197,7 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 def _refusal(path: Path, name: str) -> WeightsError:
     return WeightsError(
-        f"{path}: refused: the file asks for {name!r}, which is not part of a tensor; nothing was run. "
+        f"{path}: refused: the file asks for {name[:200]!r}, which is not part of a tensor; nothing was run. "
         "If you trust its author, load it with torch and save only its state_dict()"
     )
 
@@ -203,22 +211,21 @@ def run(path: Path, program: bytes, load: Load, *, modules: bool) -> Any:
         raise
     except Exception as error:
         # A damaged pickle fails in any way a stack machine can: KeyError, IndexError, MemoryError, ...
-        raise WeightsError(f"{path}: damaged or unknown contents ({type(error).__name__}: {error})") from None
+        raise WeightsError(
+            f"{path}: damaged or unknown contents ({type(error).__name__}: {str(error)[:200]})"
+        ) from None
 
 
 def _inspect(path: Path, program: bytes, *, modules: bool) -> None:
-    """Refuse before anything runs: foreign names, and memo slots that would allocate gigabytes."""
+    """Refuse before anything runs: foreign names, and what would take more than tensors do."""
     allowed = _callables()
-    for opcode, argument, _ in pickletools.genops(program):
-        if opcode.name in ("GLOBAL", "INST"):
-            module, _, name = str(argument).partition(" ")
-            inside = modules and (module == "__torch__" or module.startswith("__torch__."))
-            if f"{module}.{name}" not in allowed and not inside:
-                raise _refusal(path, f"{module}.{name}")
-        elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(program):
-            raise pickle.UnpicklingError(f"memo slot {argument}")
-        elif opcode.name in ("EXT1", "EXT2", "EXT4"):
-            raise _refusal(path, f"extension {argument}")
+
+    def check_name(name: str) -> None:
+        inside = modules and (name.startswith("__torch__."))
+        if name not in allowed and not inside:
+            raise _refusal(path, name)
+
+    pickle_inspection.check(program, check_name)
 
 
 # --- from objects to named tensors ---------------------------------------------------------------------------------
@@ -226,7 +233,7 @@ def _inspect(path: Path, program: bytes, *, modules: bool) -> None:
 
 def module_tensors(path: Path, root: Module) -> dict[str, np.ndarray]:
     """Tensors of a tree of modules under dotted names."""
-    tensors: dict[str, np.ndarray] = {}
+    tensors: dict[str, _Tensor] = {}
     waiting = [("", root)]
     visits = 0
     while waiting:
@@ -235,11 +242,17 @@ def module_tensors(path: Path, root: Module) -> dict[str, np.ndarray]:
         if visits > _MAX_MODULES:
             raise WeightsError(f"{path}: more than {_MAX_MODULES} modules, or some nested in themselves")
         for name, value in module.attributes.items():
+            if not isinstance(value, _Tensor | Module):
+                continue
+            if not isinstance(name, str) or len(prefix) + len(name) > _MAX_NAME:
+                raise WeightsError(
+                    f"{path}: a tensor's name of more than {_MAX_NAME:,} characters, or modules nested in themselves"
+                )
             if isinstance(value, _Tensor):
-                tensors[f"{prefix}{name}"] = _dense(value.array)
-            elif isinstance(value, Module):
+                tensors[f"{prefix}{name}"] = value
+            else:
                 waiting.append((f"{prefix}{name}.", value))
-    return tensors
+    return _arrays(path, tensors.items())
 
 
 def state_dict(path: Path, root: Any) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -249,17 +262,17 @@ def state_dict(path: Path, root: Any) -> tuple[dict[str, np.ndarray], tuple[str,
     for _ in range(4):
         if not isinstance(value, dict):
             break
-        tensors = {name: _dense(tensor.array) for name, tensor in _named(value)}
+        tensors = _named(value)
         inner = next((key for key in _WRAPPERS if isinstance(_mapping(value.get(key)), dict)), None)
         # A checkpoint may keep a tensor or two (a random state) beside its state dict; a state dict holds no mappings.
         if tensors and inner is None:
-            return tensors, tuple(extra_keys)
+            return _arrays(path, tensors), tuple(extra_keys)
         if inner is None:
             break
         extra_keys += [key for key in value if isinstance(key, str) and key != inner]
         value = _mapping(value[inner])
     found = (
-        ", ".join(key for key in list(value)[:8] if isinstance(key, str))
+        ", ".join(key[:60] for key in list(value)[:8] if isinstance(key, str))
         if isinstance(value, dict)
         else type(value).__name__
     )
@@ -279,6 +292,18 @@ def _named(value: dict[Any, Any]) -> list[tuple[str, _Tensor]]:
 
 # `string_to_param`: embeddings that the web UIs learnt
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")
+
+
+def _arrays(path: Path, tensors: Iterable[tuple[str, _Tensor]]) -> dict[str, np.ndarray]:
+    """Tensors as arrays, if they do not have far more elements than their storages: a file could promise any number."""
+    found = dict(tensors)
+    storages = {id(each.storage): each.storage.array.nbytes for each in found.values()}
+    held, total = sum(storages.values()), sum(each.array.nbytes for each in found.values())
+    if total > _SHARED * held + _SPARE_BYTES:
+        raise WeightsError(
+            f"{path}: refused: tensors of {total:,} bytes that overlap in {held:,}; save them with a copy of each"
+        )
+    return {name: _dense(each.array) for name, each in found.items()}
 
 
 def _dense(array: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ QUICK_GELU_SLOPE = 1.702  # quick_gelu(x) = x * sigmoid(1.702 x); gelu is the ex
 NORM_EPSILON = 1e-5  # of layer norms and batch norms, where a description has no field for it
 
 # Far beyond any model; larger ones could only be refused after hours of counting their tensors.
-Pixels = Annotated[int, Range(1, 2**16)]
+Pixels = Annotated[int, Range(1, 2**13)]  # no tensor says it of a FastViT: a square of more would take 200 MB
 Width = Annotated[int, Range(1, 2**20)]
 Layers = Annotated[int, Range(1, 1000)]
 Tokens = Annotated[int, Range(1, 2**24)]
