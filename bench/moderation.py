@@ -1,6 +1,6 @@
 """Moderation: what fits promise against what holds on other images, and the rate beside the encoder's.
 
-    python bench/moderation.py [--data ../shared/data] [--plot docs/images/moderation.svg]
+    python bench/moderation.py [--data ../shared/data] [--plot docs/images/moderation.svg] [--screens FOLDER]
     python bench/moderation.py --speed [--data ../shared/data] [--images 1000] [--rounds 11]
 
 Policies are fitted with tandem-mini on one half of the data (Flickr8k dev, or a seeded half of the other sets) and
@@ -9,6 +9,10 @@ it was looked at, and what changed in between. What an image of Flickr8k shows i
 people, or a dog, if any of them has a word of the lists below, which were written down before anything was measured.
 People leave out what they do not care about, and "a player" may be a toy, so that some of what counts as wrong is right
 and the other way round: the number of images with exactly one such caption says how many are in doubt.
+
+`alcohol`: beer bottles among the 200 classes of Tiny-ImageNet, fitted on training images, which tandem-mini has seen,
+and measured on validation images. `--screens`: the policy `screenshots` on what bench/screens.py has taken, halved by
+page, among photos and drawings.
 
 `--speed`: seconds for the same images, `embed_images` and `moderate` in turn (`alternating.py`).
 """
@@ -74,26 +78,30 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--screens", type=Path, help="screenshots that bench/screens.py has taken")
+    parser.add_argument("--only", help="measure this category alone")
     parser.add_argument("--plot", type=Path, help="draw the probabilities and the bands of dogs on Flickr8k test")
     arguments = parser.parse_args()
     model = tandem.load(arguments.model)
     if arguments.speed:
         speed(model, arguments.data, arguments.images, arguments.rounds)
     else:
-        promises(model, arguments.data, arguments.plot)
+        promises(model, arguments.data, arguments.plot, arguments.screens, arguments.only)
 
 
 # --- promises --------------------------------------------------------------------------------------------------------
 
 
-def promises(model: Model, data: Path, plot: Path | None) -> None:
+def promises(model: Model, data: Path, plot: Path | None, screens: Path | None, only: str | None) -> None:
     print(
         f"{model.name} {model.fingerprint[:12]}; promised with 95% confidence: blocked ones right in {PRECISION:.0%},"
     )
     print(f"{RECALL:.0%} of those with the category not allowed; [] 95% interval, () chance\n")
     print("| category | fitted on | base rate there, stated | AUC | what | promised | in folds | on other images |")
     print("|---|---|---|---|---|---|---|---|")
-    for name, opened, fitted_on, measured_on in tasks(data):
+    for name, opened, fitted_on, measured_on in tasks(data, screens):
+        if only not in (None, name):
+            continue
         labelled, others = embed_dataset(model, fitted_on), embed_dataset(model, measured_on)
         fit = fit_policy(model, opened, labelled, block_precision=PRECISION, review_recall=RECALL)
         _rows(name, fit, labelled, others, model, opened)
@@ -135,7 +143,7 @@ def _shown(figure: Any) -> str:
     return f"{figure.value:.1%} [{figure.low:.1%}, {figure.high:.1%}]{chance}"
 
 
-def tasks(data: Path) -> Iterator[tuple[str, PolicyFile, Dataset, Dataset]]:
+def tasks(data: Path, screens: Path | None = None) -> Iterator[tuple[str, PolicyFile, Dataset, Dataset]]:
     """What is looked for, by which policy, and the images to fit and to measure on."""
     for name, words, source in (("people", PEOPLE, "people"), ("dogs", DOGS, DOGS_POLICY)):
         both = [captioned(data / "flickr8k" / f"{split}-00000.tar", name, words) for split in ("dev", "test")]
@@ -157,6 +165,49 @@ def tasks(data: Path) -> Iterator[tuple[str, PolicyFile, Dataset, Dataset]]:
         half = len(order) // 2
         halves = [[images[place] for place in part] for part in (order[:half], order[half:])]
         yield name, policy(source), *(in_memory(part, name) for part in halves)
+    tiny = data / "tiny-imagenet"
+    yield (
+        "alcohol",
+        policy("alcohol"),
+        *(in_memory(part, "alcohol") for part in (bottles(tiny, True), bottles(tiny, False))),
+    )
+    if screens is not None:
+        yield (
+            "screenshots",
+            policy("screenshots"),
+            *(
+                in_memory([*screenshots(screens, half), *((each, False) for each in rest)], "screenshots")
+                for half, rest in enumerate(
+                    _halves(list(parquet(broad, dict.fromkeys(("coco", "people", "things", "drawn")))))
+                )
+            ),
+        )
+
+
+def bottles(folder: Path, train: bool) -> list[tuple[bytes, bool]]:
+    """Beer bottles among 3,000 others of the training images, or among all of the validation images."""
+    images: list[tuple[bytes, bool]] = []
+    for path in sorted(folder.glob("train-*.parquet" if train else "val.parquet")):
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+        images += [(row["image"], row["names"] == "beer bottle") for row in rows]
+    if not train:
+        return images
+    others = [place for place, (_, shown) in enumerate(images) if not shown]
+    drawn = np.random.default_rng(0).choice(others, 3000, replace=False).tolist()
+    return [each for each in images if each[1]] + [images[place] for place in drawn]
+
+
+def screenshots(folder: Path, half: int) -> list[tuple[bytes, bool]]:
+    """Those of every second page, by the order of their names."""
+    paths = sorted(folder.glob("*.png"))
+    pages = sorted({path.name.split(".")[0] for path in paths})
+    return [(path.read_bytes(), True) for path in paths if pages.index(path.name.split(".")[0]) % 2 == half]
+
+
+def _halves(images: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    order = np.random.default_rng(2).permutation(len(images)).tolist()
+    half = len(order) // 2
+    return [images[place] for place in order[:half]], [images[place] for place in order[half:]]
 
 
 def policy(source: str) -> PolicyFile:
