@@ -7,8 +7,9 @@ from support.images import encoded, scene
 
 from tandem.config import Preprocessing
 from tandem.heads.softmax import cross_entropy
-from tandem.image import decode, load_image
-from tandem.pixels import preprocess
+from tandem.errors import ImageError
+from tandem.image import decode, load_image, load_pixels
+from tandem.pixels import patch_grid, preprocess, thumbnail
 from tandem.scores.scoring import probabilities, softmax
 
 
@@ -62,3 +63,39 @@ def test_large_logits_have_a_loss_and_a_gradient(large: float) -> None:
     plain_loss, plain = cross_entropy(np.array([[0, 1], [0, 1]], np.float32), labels)
     assert loss == pytest.approx(plain_loss)
     np.testing.assert_allclose(gradient, plain, rtol=1e-6)
+
+
+def test_the_square_of_a_turned_photo_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = encoded(scene(64, 48), "PNG", exif=exif)
+    upright, stored = load_pixels(photo, Preprocessing(8)), load_pixels(photo, Preprocessing(8), orient=False)
+    assert np.array_equal(upright, preprocess(scene(64, 48).transpose(Image.Transpose.ROTATE_270), Preprocessing(8)))
+    assert np.array_equal(stored, preprocess(scene(64, 48), Preprocessing(8)))
+
+
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [((64, 48), (32, 24)), ((48, 64), (24, 32)), ((1, 3000), (1, 32)), ((3000, 2), (32, 1)), ((32, 5), (32, 5)),
+     ((33, 33), (32, 32)), ((5, 5), (5, 5))],
+)  # fmt: skip
+def test_a_thumbnail_has_its_longer_side_at_most(size: tuple[int, int], small: tuple[int, int]) -> None:
+    assert thumbnail(Image.new("RGB", size), 32).size == small
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "most", "grid"),
+    [(64, 64, 16, (4, 4)), (128, 64, 16, (3, 5)), (64, 128, 16, (5, 3)), (1, 1, 1, (1, 1)), (10_000, 1, 16, (1, 16)),
+     (64, 64, 15, (3, 3)), (640, 480, 256, (14, 18))],
+)  # fmt: skip
+def test_patches_are_as_many_as_allowed_in_the_shape_of_the_image(
+    width: int, height: int, most: int, grid: tuple[int, int]
+) -> None:
+    assert patch_grid(width, height, 16, most) == grid
+
+
+@pytest.mark.parametrize("source", [5, None, {"path": "a.png"}, object()])
+def test_what_is_no_image_is_refused_by_its_type(source: object) -> None:
+    wanted = f"expected a path, bytes, a file, a PIL image or an array, got {type(source).__name__}"
+    with pytest.raises(ImageError, match=wanted):
+        load_image(source)  # type: ignore[arg-type]

@@ -255,6 +255,7 @@ def test_xlm_robertas_numbers(tmp_path: Path, golden: list[str]) -> None:
     assert ours.id_of("<mask>") == ours.vocabulary_size - 1
     assert [ours.token_of(i) for i in (0, 1, 2, 3, 4)] == ["<s>", "<pad>", "</s>", "<unk>", processor.id_to_piece(3)]
     assert ours.id_of("no such piece") is None
+    assert [ours.id_of(str(ours.token_of(i))) for i in range(4, 30)] == list(range(4, 30))
 
     (tmp_path / "written").mkdir()
     write_tokenizer(ours, tower(ours.vocabulary_size, ours.format), tmp_path / "written")
