@@ -21,6 +21,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -48,6 +49,7 @@ class Room:
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
+    apart: tuple[str, ...] = ()  # further tests, which run what they test in other processes: tried last
     slow: bool = False  # whether the tests that `make quick` leaves out are needed
 
 
@@ -63,8 +65,9 @@ ROOMS = {
         ("pixels.py", "image.py", "image_source.py", "decompression_bombs.py", "prefetch.py"),
         (
             *("model/test_*image*.py", "model/test_pixel*.py", "model/test_fast_decode.py"),
-            *("model/test_prefetch.py", "model/test_decompression_bombs.py"),
+            *("model/test_prefetch.py", "model/test_decompression_bombs.py", "model/test_header_sizes.py"),
         ),
+        apart=("hostile/test_hostile_images.py",),
     ),
     "engines": Room(
         ("engine/*.py",),
@@ -82,7 +85,7 @@ ROOMS = {
         (
             *("search/test_embedded*.py", "search/test_store*.py", "search/test_*filter*.py"),
             *("search/test_collection.py", "search/test_durability.py", "search/test_snapshot_caches.py"),
-            "search/test_near_ties.py",
+            *("search/test_near_ties.py", "search/test_shared_state.py"),
         ),
     ),
     "ledger": Room(
@@ -90,15 +93,16 @@ ROOMS = {
         (
             *("search/test_ledger*.py", "search/test_index*.py", "search/test_ignoring.py", "search/test_in_memory.py"),
             *("search/test_sources*.py", "search/test_removing.py", "search/test_image_record.py"),
-            *("search/test_trying_again.py", "search/test_durability.py"),
+            *("search/test_trying_again.py", "search/test_durability.py", "search/test_shared_state.py"),
         ),
     ),
-    "serve": Room(("serve/*.py", "serve/[!r]*/*.py"), ("serve/*.py",)),
+    "serve": Room(("serve/*.py", "serve/[!r]*/*.py"), ("serve/*.py", "hostile/test_server_*.py")),
     "losses": Room(
         ("train/objective/*.py", "train/step/*.py"),
         (
             *("train/test_loss*.py", "train/test_gradients.py", "train/test_optimiser*.py", "train/test_ema*.py"),
             *("train/test_classification.py", "train/test_teacher*.py", "train/test_device_batch.py"),
+            "train/test_run_figures.py",
         ),
         slow=True,
     ),
@@ -107,6 +111,7 @@ ROOMS = {
         (
             *("train/test_resumed*.py", "train/test_recipe.py", "train/test_validation.py", "train/test_dry_run.py"),
             *("train/test_train_data_order.py", "train/test_train_data.py", "train/test_held_out.py"),
+            *("train/test_run_figures.py", "train/test_train_cli.py"),
         ),
         slow=True,
     ),
@@ -161,7 +166,6 @@ def prepare() -> None:
         shutil.copy2(ROOT / name, TREE / name)
     os.environ.setdefault("TANDEM_SHARED", str(ROOT.parent / "shared"))
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else every mutant compiles all modules again
     sys.dont_write_bytecode = False
     os.environ["PYTHONPATH"] = str(TREE / "src")
@@ -176,8 +180,8 @@ def files_of(room: Room) -> list[str]:
     return sorted(str(file.relative_to(TREE)) for file in found)
 
 
-def tests_of(room: Room) -> list[str]:
-    found = {file for pattern in room.tests for file in (TREE / "tests").glob(pattern) if file.name[:5] == "test_"}
+def tests_of(patterns: tuple[str, ...]) -> list[str]:
+    found = {file for pattern in patterns for file in (TREE / "tests").glob(pattern) if file.name[:5] == "test_"}
     return sorted(str(file.relative_to(TREE)) for file in found)
 
 
@@ -242,14 +246,14 @@ class Contexts:
 
 def coverage_of(room: str) -> dict[str, Any]:
     """For each line the tests that execute it, and the seconds of each test. Kept until files or tests change."""
-    files, tests = files_of(ROOMS[room]), tests_of(ROOMS[room])
-    text = repr(ROOMS[room]).encode() + b"".join((TREE / file).read_bytes() for file in [*files, *tests])
+    files, tests = files_of(ROOMS[room]), tests_of(ROOMS[room].tests)
+    text = repr(ROOMS[room].tests).encode() + b"".join((TREE / file).read_bytes() for file in [*files, *tests])
     kept = BUILD / f"coverage-{room.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:12]}.json"
     if not kept.exists():
         started = time.monotonic()
         code, output = forked(lambda: measure(room, files, tests, kept), seconds=3600, waits=6 * 3600)
         if not kept.exists():
-            raise SystemExit(f"the tests of {room} ended with {code} without having been measured:\n{output[-3000:]}")
+            raise SystemExit(f"the tests of {room} ended with {code} and were not measured:\n{output[-3000:]}")
         print(f"{room}: what executes what was measured in {time.monotonic() - started:.0f} s", flush=True)
     result: dict[str, Any] = json.loads(kept.read_text())
     if result["failed"]:
@@ -271,6 +275,8 @@ def measure(room: str, files: list[str], tests: list[str], kept: Path) -> int:
     marks = LEFT_OUT.format("" if ROOMS[room].slow else " or slow")
     code = pytest.main(["-q", "-p", "no:cacheprovider", "-m", marks, *tests], plugins=[plugin])
     measured.stop()
+    if not plugin.seconds or code not in (0, 1):
+        return int(code)
     data = measured.get_data()
     lines = {}
     for file in files:
@@ -281,11 +287,17 @@ def measure(room: str, files: list[str], tests: list[str], kept: Path) -> int:
 
 
 def noticing(mutant: Mutant, covered: dict[str, Any]) -> tuple[list[str], float]:
-    """The tests that execute the changed lines, cheapest first, as many as the time allows, and their time."""
+    """The tests that execute the changed lines, cheapest first, as many as the time allows, and their time.
+
+    Of a table or a bound, which is executed when its module is imported: those that execute a line which names it.
+    """
     seconds = {test: cost for test, cost in covered["seconds"].items() if test not in covered["failed"]}
-    names: set[str] = set()
-    for line in range(mutant.start[0], mutant.end[0] + 1):
-        names.update(covered["lines"][mutant.file].get(str(line), ()))
+    by_line = covered["lines"][mutant.file]
+    lines = (TREE / mutant.file).read_text().splitlines()
+    changed = list(range(mutant.start[0], mutant.end[0] + 1))
+    if constant := re.match(r"([A-Za-z_]+)\b.*=", lines[mutant.start[0] - 1]):
+        changed = [i for i, line in enumerate(lines, 1) if re.search(rf"\b{constant[1]}\b", line)]
+    names = {name for line in changed for name in by_line.get(str(line), ())}
     found, spent = [], 0.0
     for test in sorted(seconds, key=lambda test: seconds[test]):
         if (test in names or test.split("::")[0] in names) and spent + seconds[test] < SECONDS:
@@ -308,7 +320,9 @@ def tried(room: str, mutant: Mutant, covered: dict[str, Any]) -> Outcome:
     )  # no compiled file of another mutant has its time
     try:
         direct, spent = noticing(mutant, covered)
-        outcome = run_tests(room, mutant, direct or tests_of(ROOMS[room]), 20 + int(4 * spent) if direct else 120)
+        outcome = run_tests(room, mutant, direct or tests_of(ROOMS[room].tests), 20 + int(4 * spent) if direct else 120)
+        if outcome.outcome == "survived" and (apart := tests_of(ROOMS[room].apart)):
+            outcome = run_tests(room, mutant, apart, 120)
     finally:
         file.write_bytes(plain)
         os.utime(file, (times.st_atime, times.st_mtime))

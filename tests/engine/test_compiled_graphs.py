@@ -1,5 +1,7 @@
 """Compiled graphs give arrays that are the caller's own; what begins in numpy is in float32 only."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,29 @@ def test_numpy_stops_where_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(in_numpy) == 1
     engine.encode_images(pixels)
     assert len(in_numpy) == 1
+
+
+def test_two_threads_that_need_a_tower_compile_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = toy.config()
+    engine = OpenVinoEngine(config, toy.tensors(config))
+    engine.precision = "bfloat16"  # which begins with compiling
+    made, two = [], threading.Event()
+
+    class Graph:
+        def __init__(self, *given: object) -> None:
+            made.append(self)
+            if len(made) > 1:
+                two.set()
+            two.wait(0.1)  # for another thread, which must not come here
+
+        def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+            return np.zeros((len(inputs[0]), config.embed_dim), np.float32)
+
+    monkeypatch.setattr(openvino, "CompiledGraph", Graph)
+    pixels = np.zeros((1, *config.preprocessing.pixel_shape), np.uint8)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(engine.encode_images, [pixels, pixels]))
+    assert len(made) == 1
 
 
 def test_a_precision_that_the_device_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

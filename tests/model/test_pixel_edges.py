@@ -6,8 +6,8 @@ from PIL import Image
 from support.images import encoded, scene
 
 from tandem.config import Preprocessing
-from tandem.heads.softmax import cross_entropy
 from tandem.errors import ImageError
+from tandem.heads.softmax import cross_entropy
 from tandem.image import decode, load_image, load_pixels
 from tandem.pixels import patch_grid, preprocess, thumbnail
 from tandem.scores.scoring import probabilities, softmax
@@ -99,3 +99,26 @@ def test_what_is_no_image_is_refused_by_its_type(source: object) -> None:
     wanted = f"expected a path, bytes, a file, a PIL image or an array, got {type(source).__name__}"
     with pytest.raises(ImageError, match=wanted):
         load_image(source)  # type: ignore[arg-type]
+
+
+def test_only_what_was_decoded_smaller_is_shrunk() -> None:
+    photo = encoded(scene(512, 384), "JPEG")
+    found = decode(photo, at_least=64)
+    assert (found.shrunk, found.width, found.height) == (True, 512, 384)
+    assert found.image.size == (86, 64) or min(found.image.size) >= 64
+    assert not decode(photo).shrunk
+    assert not decode(photo, at_least=300).shrunk
+    assert not decode(encoded(scene(512, 384), "PNG"), at_least=64).shrunk
+
+
+@pytest.mark.parametrize("most", [4, 6])
+def test_patches_stand_in_rows_and_what_is_left_is_zero(most: int) -> None:
+    """As many numbers as a patch has, then the rows and columns of the grid, each as two bytes."""
+    square = np.random.default_rng(0).integers(1, 256, (8, 8, 3), np.uint8)
+    naflex = Preprocessing(8, resize_mode="naflex", patch_size=4, max_patches=most)
+    found = preprocess(Image.fromarray(square), naflex)
+    assert found.shape == (most, 4 * 4 * 3 + 4)
+    for i, (top, left) in enumerate([(0, 0), (0, 4), (4, 0), (4, 4)]):
+        assert found[i, :-4].tolist() == square[top : top + 4, left : left + 4].ravel().tolist()
+    assert not found[4:, :-4].any()
+    assert found[:, -4:].tolist() == [[0, 2, 0, 2]] * most

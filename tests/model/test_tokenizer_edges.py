@@ -41,7 +41,9 @@ def described(folder: Path, added: Any = (), **settings: Any) -> SpecialTokens:
 
 
 @pytest.mark.parametrize(
-    "odd", [5, None, "<pad>", [], {}, {"id": "3", "content": "<pad>"}, {"id": 3}, {"content": "<pad>"}, {"id": 3, "content": 5}]
+    "odd",
+    [5, None, "<pad>", [], {}, {"id": "3", "content": "<pad>"}, {"id": 3}, {"content": "<pad>"},
+     {"id": 3, "content": 5}],
 )  # fmt: skip
 def test_an_added_token_that_is_none_is_passed_over(tmp_path: Path, odd: Any) -> None:
     good = {"id": 7, "content": "<pad>"}

@@ -1,0 +1,90 @@
+"""What a run says of itself, and the rates and batches at the ends of it."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import toy
+from support.training_toys import NAMED, recipe, write_parquet
+
+from tandem.errors import DataError, MissingExtraError
+from tandem.tokenizer import TextFormat
+from tandem.train.data import loader as loading
+from tandem.train.data.loader import Loader
+from tandem.train.objective import device_batch, teacher
+from tandem.train.run import reporting
+from tandem.train.run.reporting import duration, memory_gb
+from tandem.train.step.optimiser import learning_rate
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (90, "2 min"), (59 * 60, "59 min"), (3600, "1 h 00 min"),
+     (7500, "2 h 05 min"), (48 * 3600 - 60, "47 h 59 min"), (48 * 3600, "2 d 0 h"), (300_000, "3 d 11 h")],
+)  # fmt: skip
+def test_durations_are_said_in_their_own_unit(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_memory_is_in_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the device: the peak since it was last asked for."""
+    asked: list[str] = []
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 2_500_000_000)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
+    assert memory_gb("cuda:1") == 2.5
+    assert asked == ["cuda:1"]
+    assert 0.01 < memory_gb("cpu") < 100
+    monkeypatch.setattr(reporting, "open", lambda *given, **options: (_ for _ in ()).throw(OSError()), raising=False)
+    assert 0.01 < memory_gb("cpu") < 100  # elsewhere than on Linux
+
+
+def test_the_learning_rate_at_each_end() -> None:
+    rates = [learning_rate(step, 10, 4, 2.0) for step in range(12)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4] == 2.0
+    assert rates[7] == pytest.approx(1.0)
+    assert rates[10] == rates[11] == pytest.approx(0, abs=1e-12)
+    assert [learning_rate(step, 3, 3, 1.0) for step in range(4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])  # warm-up only
+    assert learning_rate(1, 4, 0, 1.0) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+
+
+def test_no_steps_start_no_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "names.parquet")
+    started: list[Any] = []
+    monkeypatch.setattr(loading, "batches_from_workers", lambda *given: started.append(given) or iter(()))
+    loader = Loader(recipe(tmp_path, NAMED, workers=2), toy.tokenizer())
+    assert list(loader.stream(3, 3)) == list(loader.stream(4, 3)) == []
+    assert not started
+    assert list(loader.stream(3, 4)) == []
+    assert [(list(steps), workers) for _, steps, workers in started] == [([3], 2)]
+    here = Loader(recipe(tmp_path, NAMED, workers=0), toy.tokenizer())
+    assert len(list(here.stream(1, 3))) == 2
+
+
+@pytest.mark.parametrize(("pad_id", "end_id", "longest"), [(0, 9, 4), (9, 9, 4)])
+def test_texts_of_several_kinds_are_as_long_as_the_longest(pad_id: int, end_id: int, longest: int) -> None:
+    """Padding after the last token that any row uses goes; where it is the end token, one of it stays."""
+    tokenizer = SimpleNamespace(pad_id=pad_id, end_id=end_id)
+    assert TextFormat(None, end_id).end_id == end_id
+    first = np.array([[5, 9, pad_id, pad_id, pad_id, pad_id], [5, 5, 5, 9, pad_id, pad_id]])
+    second = np.array([[5, 9, pad_id, pad_id, pad_id]])
+    found = device_batch._stacked([first, second], tokenizer)  # type: ignore[arg-type]
+    assert found.tolist() == [[5, 9, pad_id, pad_id], [5, 5, 5, 9], [5, 9, pad_id, pad_id]]
+    assert found.shape[1] == longest
+    assert device_batch._used(np.full((2, 3), pad_id), pad_id) == 1
+
+
+def test_a_teacher_that_is_not_there_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(MissingExtraError, match=r"mini"):
+        teacher.locate("no-such-teacher")
+    assert teacher.locate(str(tmp_path)) == tmp_path
+
+
+@pytest.mark.slow
+def test_a_folder_without_a_sentence_encoder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no sentence encoder"):
+        teacher.vectors(str(tmp_path), ["a cat"], tmp_path / "cache.npz")
