@@ -55,25 +55,38 @@ def test_why_a_content_failed_is_known_to_the_others() -> None:
     assert at_once(lambda number: in_flight.failed(Slow("id"))) == ["truncated"] * 4
 
 
-def test_a_filter_that_is_forgotten_while_it_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread finds what another is about to make room with: it gets it, or finds it anew."""
+@pytest.mark.parametrize("late", [False, True])
+def test_a_filter_that_is_forgotten_while_it_is_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """One thread finds what another is about to make room with: it gets it, or finds it anew.
+
+    late: the other one has looked for its own filter before, and only has to write down what it found.
+    """
     monkeypatch.setattr(snapshots, "CACHED_FILTERS", 1)
-    other_done = threading.Event()
+    looking, other_done, parse = threading.Event(), threading.Event(), snapshots.parse
 
     class SlowToSay(OrderedDict[Any, Any]):
         def __contains__(self, key: object) -> bool:
             there = super().__contains__(key)
             if there:
+                looking.set()
                 other_done.wait(0.1)  # for a thread that must not come between
             return there
+
+    def slow(*given: Any) -> Any:
+        looking.wait(0.2)
+        return parse(*given)
 
     with filled(str(tmp_path / "photos.tandem"), 5) as photos:
         photos.count("number < 3")
         photos.snapshots._filters = SlowToSay(photos.snapshots._filters)
+        monkeypatch.setattr(snapshots, "parse", slow)
 
         def read(number: int) -> int:
+            if late is (number == 0):
+                threading.Event().wait(0.03)
             if number:
-                threading.Event().wait(0.02)
                 count = photos.count("number < 2")
                 other_done.set()
                 return count

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from support import toy
 from support.collection_toys import contents, counts, fresh, reasons, run, same, writing
 
-from tandem.search.indexing import preparing
+from tandem.search.indexing import preparing, walking
+from tandem.search.indexing.ledger import Ledger
 
 
 @pytest.fixture
@@ -107,4 +109,47 @@ def test_content_that_left_and_came_back_within_a_run_is_there_once(home: Path) 
     second.write_bytes(first.read_bytes())
     first.write_bytes(old)
     run(home, home / "images", prune=True)
+    assert same(contents(home), fresh(home, home / "images"))
+
+
+def test_a_picture_of_an_odd_mode_is_skipped_with_what_was_wrong(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        failing(patched, preparing, "preprocess", ValueError("an odd mode"), "")
+        report = run(home, home / "images")
+    assert list(reasons(report).values()) == ["cannot be converted: an odd mode"]
+    assert run(home, home / "images").not_retried == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(errno.ENOENT, "no such file"), (errno.EACCES, "permission denied"), (errno.EIO, "odd")]
+)
+def test_a_file_that_vanishes_while_its_folder_is_read_is_skipped(
+    home: Path, monkeypatch: pytest.MonkeyPatch, code: int, said: str
+) -> None:
+    with monkeypatch.context() as patched:
+        failing(patched, walking, "_item", OSError(code, "odd"), "1.png")
+        report = run(home, home / "images")
+    assert reasons(report) == {"1.png": said}
+    assert counts(run(home, home / "images")) == {"unchanged": 2, "added": 1}
+
+
+def test_after_a_run_that_was_cut_short_only_what_is_unknown_is_read(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger knows two files, and of the third another image than the collection: that one is read again."""
+    run(home, home / "images")
+    with Ledger.open(home / "files.sqlite") as ledger:
+        ledger.set_about({"reconciled": "no"})
+        path = str(home / "images/1.png")
+        ledger.update([replace(ledger.lookup([path])[path], id="another")])
+    read: list[str] = []
+    real = preparing.read_bytes
+
+    def noted(source: Any, **options: Any) -> bytes:
+        read.append(Path(source).name)
+        return real(source, **options)
+
+    monkeypatch.setattr(preparing, "read_bytes", noted)
+    assert counts(run(home, home / "images")) == {"unchanged": 3}
+    assert read == ["1.png"]
     assert same(contents(home), fresh(home, home / "images"))

@@ -15,6 +15,7 @@ from tandem.errors import DataError, MissingExtraError
 from tandem.tokenizer import TextFormat
 from tandem.train.data import loader as loading
 from tandem.train.data.loader import Loader
+from tandem.train.data.order import sample_indices, shuffled
 from tandem.train.objective import device_batch, teacher
 from tandem.train.run import reporting
 from tandem.train.run.reporting import duration, memory_gb
@@ -88,3 +89,11 @@ def test_a_teacher_that_is_not_there_says_what_to_install(tmp_path: Path) -> Non
 def test_a_folder_without_a_sentence_encoder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no sentence encoder"):
         teacher.vectors(str(tmp_path), ["a cat"], tmp_path / "cache.npz")
+
+
+def test_the_order_of_samples_is_what_it_always_was() -> None:
+    """A run that is resumed by a later version takes the same samples in the same order."""
+    assert shuffled(np.arange(12), 12, 7).tolist() == [4, 10, 3, 0, 9, 6, 11, 2, 7, 1, 5, 8]
+    large = [59086644, 923731044, 420886642, 498840268, 723815015]
+    assert shuffled(np.arange(5), 10**9, 1, 2).tolist() == large
+    assert sample_indices(np.arange(5, 15), 10, seed=1, source=0).tolist() == [4, 8, 1, 6, 7, 5, 2, 3, 4, 8]

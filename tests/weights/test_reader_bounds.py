@@ -12,8 +12,8 @@ import torch
 from support import weights_toys as toys
 
 from tandem import bpe
-from tandem.errors import WeightsError
-from tandem.weights import shapes, torch_zip, unpickler
+from tandem.errors import ConfigError, WeightsError
+from tandem.weights import shapes, text_tower, torch_zip, unpickler
 from tandem.weights.arrays import map_file
 from tandem.weights.tensor_files import read_archive, shard_names
 
@@ -126,3 +126,43 @@ def test_a_merge_that_begins_with_a_number_sign_is_a_merge(tmp_path: Path) -> No
     read = bpe.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt")
     assert read.merges == plain.merges
     assert read.merges[-1] == ("#", "a</w>")
+
+
+def test_a_mobileclip_file_without_a_tensor_that_tells_its_size_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^toy\.pt: .*visual\.stages\.0\.blocks\.0\.mlp\.fc1\.weight"):
+        shapes._mobile_from("fastvit_mci0", {"visual.stem.0.conv_kxk.0.conv.weight": (64, 3, 3, 3)}, "toy.pt")
+
+
+@pytest.mark.parametrize(("encoder", "tokenizer"), [("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2")])
+def test_the_tokenizer_of_an_encoder_lies_beside_it(tmp_path: Path, encoder: str, tokenizer: str) -> None:
+    """Each encoder of a repository has a folder of its own, and so has each tokenizer."""
+    for name, pad in (("tokenizer", 3), ("tokenizer_2", 4)):
+        (tmp_path / name).mkdir()
+        plain = json.loads(bpe.to_json(bpe.from_merges(toys.MERGES), None, None))
+        plain["added_tokens"].append({"id": pad, "content": "<pad>"})
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps(plain))
+        (tmp_path / name / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
+    folder = tmp_path / encoder
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip_text_model"}))
+    (folder / "model.safetensors").touch()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(text_tower, "special_tokens", _seen)
+        with pytest.raises(LookupError, match=rf"/{tokenizer}$"):
+            text_tower._read_folder(folder, None)
+
+
+def _seen(folder: Path) -> None:
+    raise LookupError(str(folder))
+
+
+def test_a_bias_of_the_projection_is_added() -> None:
+    """SigLIP's text towers have one, CLIP's have none."""
+    config = toys.siglip()
+    weights = np.arange(config.text.width * 3, dtype=np.float32).reshape(config.text.width, 3)
+    tensors = {text_tower._PROJECTION: weights}
+    pooled = np.ones((2, config.text.width), np.float32)
+    plain = text_tower.TextCheckpoint(config.text, 3, tensors, toys.tokenizer(config), "toy")
+    np.testing.assert_allclose(plain.project(pooled), pooled @ weights)
+    tensors[f"{text_tower._PROJECTION}_bias"] = np.array([1, 2, -3], np.float16)
+    np.testing.assert_allclose(plain.project(pooled), pooled @ weights + [1, 2, -3])
