@@ -1,6 +1,6 @@
 """`tandem serve` among hostile clients: how long honest ones wait, beside how long they wait alone.
 
-    python bench/soak.py [--minutes 10] [--idle-minutes 2] [--count 5000] [--rate 10] [--attacks 20] [--seed 0]
+    python bench/soak.py [--minutes 10] [--idle-minutes 2] [--count 5000] [--rate 10] [--attacks 5] [--seed 0]
 
 The server is the command itself, in a process of its own, with keys. Honest clients send searches, a picture to
 classify, a record and the page, so many a second on a clock, with a key of their own. Hostile ones, in a process of
@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("--idle-minutes", type=float, default=2.0)
     parser.add_argument("--count", type=int, default=5000, help="images of the collection (%(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="honest requests a second (%(default)s)")
-    parser.add_argument("--attacks", type=float, default=20.0, help="attacks a second (%(default)s)")
+    parser.add_argument("--attacks", type=float, default=5.0, help="attacks a second (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

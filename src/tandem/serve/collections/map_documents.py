@@ -20,7 +20,6 @@ from tandem.search.exploring.explore import explore
 from tandem.search.exploring.map2d import Coordinates
 from tandem.search.exploring.survey import survey_rows
 from tandem.search.stores.protocol import Records, Store
-from tandem.serve.background import stand_back
 
 MAX_IMAGES = 50_000  # in a document: more points tell nothing more on a screen
 DIGITS = 4  # of coordinates
@@ -69,7 +68,6 @@ class MapDocuments:
             return work.document
 
     def _run(self, work: _Work, make: Callable[[], bytes]) -> None:
-        stand_back()
         try:
             with self._making:
                 work.document = make()

@@ -13,7 +13,6 @@ from tandem.errors import ConfigError, TandemError
 from tandem.model import Model, load
 from tandem.search.collection import Collection, open_collection
 from tandem.search.stores.backends import backend
-from tandem.serve.background import stand_back
 from tandem.serve.collections.handle import CollectionHandle, OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.encoding.pool import EncoderPool
@@ -53,9 +52,7 @@ class CollectionRegistry:
         self._max_pending = settings.store_queue
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tandem-writer")
         self._threads = ThreadPoolExecutor(settings.store_threads, thread_name_prefix="tandem-store")
-        self._scans = ThreadPoolExecutor(
-            settings.scan_threads, thread_name_prefix="tandem-scan", initializer=stand_back
-        )
+        self._scans = ThreadPoolExecutor(settings.scan_threads, thread_name_prefix="tandem-scan")
         self._remote = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="tandem-remote")
 
     def open_all(self) -> None:

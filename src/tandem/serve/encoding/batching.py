@@ -7,6 +7,8 @@ a list of them: no HTTP, no images.
 """
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -15,13 +17,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from tandem.serve.encoding.fair_queue import FairQueue
+from tandem.serve.encoding.fair_queue import SMALL, FairQueue, Lane
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 EMA_ALPHA = 0.2  # weight of the last batch in the moving average of the time per item
 BACKGROUND_SIZE = 8  # items of a batch of the background: whoever comes meanwhile waits for it
+SLICE_S = 0.02  # what a batch of large requests may take while people are around
+AROUND_S = 2.0  # how long after a small request people are taken to be around
 BACKGROUND_EVERY_S = 1.0  # how long the background stands back while people keep the encoder busy
 
 
@@ -70,6 +74,9 @@ class Batcher(Generic[_Item, _Result]):
         self._observe = observe
         self._queue: FairQueue[_Waiting[_Item, _Result]] = FairQueue()
         self._background_done = time.monotonic()
+        self._last_lane: Lane = "large"
+        self._small_seen = float("-inf")
+        self._rest_s = 0.0  # of the background after its last batch
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"tandem-{name}", daemon=True)
@@ -95,18 +102,23 @@ class Batcher(Generic[_Item, _Result]):
                 if self._is_full(len(waiting)):
                     raise QueueFullError(f"{len(self._queue):,} items wait for the encoder of {self.name}")
             self._queue.add(waiting, background=background)
+            if not background and len(waiting) <= SMALL:
+                self._small_seen = now
             self._changed.notify()
         return [each.future for each in waiting]
 
     async def map(self, items: Sequence[_Item], *, deadline_s: float) -> list[_Result]:
         """The results, in order. Cancelling drops what has not begun. Raises `TimeoutError` past the deadline."""
-        futures = [asyncio.wrap_future(future) for future in self.put(items, deadline_s=deadline_s)]
+        futures = self.put(items, deadline_s=deadline_s)
         try:
-            return list(await asyncio.gather(*futures))
+            await _first_failed_or_all(futures)
+            for future in futures:
+                if future.done() and (error := future.exception()) is not None:
+                    raise error
+            return [future.result() for future in futures]
         except BaseException:
             for future in futures:
                 future.cancel()
-            await asyncio.gather(*futures, return_exceptions=True)
             raise
 
     def map_from_thread(self, items: Sequence[_Item], *, deadline_s: float, background: bool = False) -> list[_Result]:
@@ -163,6 +175,9 @@ class Batcher(Generic[_Item, _Result]):
                     each.future.set_exception(error)
                 continue
             took_s = time.monotonic() - began
+            if self._last_lane == "background":
+                self._background_done = began + took_s
+                self._rest_s = took_s if self._has_people_around() else 0.0
             each_s = took_s / len(batch)
             self._item_s += (EMA_ALPHA if self._item_s else 1) * (each_s - self._item_s)
             for each, result in zip(batch, results, strict=True):
@@ -179,29 +194,82 @@ class Batcher(Generic[_Item, _Result]):
                 if not len(self._queue):
                     self._changed.wait()
                     continue
-                background = self._is_backgrounds_turn()
-                arrived = min(each.arrived for each in self._queue.firsts(background=background))
+                lane = self._next_lane()
+                rest_s = self._background_done + self._rest_s - time.monotonic()
+                if lane == "background" and rest_s > 0:  # who comes meanwhile finds the encoder free
+                    self._changed.wait(rest_s)
+                    continue
+                arrived = min(each.arrived for each in self._queue.firsts(lane))
                 left_s = arrived + self._max_wait_s - time.monotonic()
-                if left_s <= 0 or background or len(self._queue) >= self._max_size:
+                if left_s <= 0 or lane == "background" or len(self._queue) >= self._max_size:
                     break
                 self._changed.wait(left_s)
             if self._closed:
                 return None
-            batch: list[_Waiting[_Item, _Result]] = []
-            late: list[_Waiting[_Item, _Result]] = []
-            now = time.monotonic()
-            if background:
-                self._background_done = now
-            most = min(BACKGROUND_SIZE, self._max_size) if background else self._max_size
-            while len(batch) < most and (each := self._queue.take(background=background)) is not None:
-                if each.future.set_running_or_notify_cancel():
-                    (late if now > each.deadline else batch).append(each)
+            self._last_lane = lane
+            if lane == "background":
+                batch, late = self._taken({"background": min(BACKGROUND_SIZE, self._max_size)})
+            elif lane == "small":
+                batch, late = self._taken({"small": self._max_size})
+            else:
+                most = self._size_of_large()
+                batch, late = self._taken({"small": most // 2, "large": most})
         for each in late:
             each.future.set_exception(TimeoutError())
         return batch
 
-    def _is_backgrounds_turn(self) -> bool:
-        if not self._queue.has_people:
-            return True
-        waits = any(True for _ in self._queue.firsts(background=True))
-        return waits and time.monotonic() - self._background_done > BACKGROUND_EVERY_S
+    def _has_people_around(self) -> bool:
+        """Whether somebody sends small requests, and will probably send another one."""
+        return time.monotonic() - self._small_seen < AROUND_S
+
+    def _size_of_large(self) -> int:
+        """Items of a batch of large requests: few where people are around, so that who comes waits for little."""
+        if not self._has_people_around():
+            return self._max_size
+        fit = int(SLICE_S / self._item_s) if self._item_s else self._max_size
+        return max(1, min(self._max_size // 2, max(SMALL, fit)))
+
+    def _taken(self, most: dict[Lane, int]) -> "tuple[list[_Waiting[_Item, _Result]], list[_Waiting[_Item, _Result]]]":
+        """A batch filled from lanes up to a number each, and the items whose deadline has passed."""
+        batch: list[_Waiting[_Item, _Result]] = []
+        late: list[_Waiting[_Item, _Result]] = []
+        now = time.monotonic()
+        for lane, limit in most.items():
+            while len(batch) < limit and (each := self._queue.take(lane)) is not None:
+                if each.future.set_running_or_notify_cancel():
+                    (late if now > each.deadline else batch).append(each)
+        return batch, late
+
+    def _next_lane(self) -> Lane:
+        """Small requests and large ones by turns; the background where nobody else waits, and once a second."""
+        people = self._queue.has("small") or self._queue.has("large")
+        if self._queue.has("background") and (
+            not people or time.monotonic() - self._background_done > BACKGROUND_EVERY_S
+        ):
+            return "background"
+        if self._queue.has("small") and (self._last_lane != "small" or not self._queue.has("large")):
+            return "small"
+        return "large"
+
+
+async def _first_failed_or_all(futures: "Sequence[Future[_Result]]") -> None:
+    """Until all are done, or one has failed. The loop is woken once, not for each: requests have thousands of items."""
+    if not futures:
+        return
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+    left = itertools.count(1)
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def finished(future: "Future[_Result]") -> None:
+        failed = future.cancelled() or future.exception() is not None
+        if next(left) == len(futures) or failed:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(wake)
+
+    for future in futures:
+        future.add_done_callback(finished)
+    await woken
