@@ -27,6 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "class_vectors": {"prompts", "arrays", "defaults"},
     "pixels": {"config", "errors"},
     "http_limits": set(),
+    "plain_line": {"files"},
     "fetch": {"http_limits", "errors"},
     "prefetch": set(),
     "processor": set(),
@@ -90,7 +91,7 @@ LAYERS["evaluate"] = _MODEL_AND_BELOW | {
 # What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
 LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of everyday words
 # It has its own report of progress, and runs where the bar's package may be missing.
-LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}
+LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "plain_line", "nn", "towers", "bpe", "tandem"}) - {"progress"}
 # Where in an image: below `model`, which has `locate` from here.
 LAYERS["localization"] = {
     "answer",
@@ -175,7 +176,9 @@ EXACT = ("videos", "localization", "conditioning", "clip_score", "guidance", "mo
 _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch", "plots", "tandem"}
 LAYERS["serve"] |= {"localization", "moderation", "clip_score", "videos"}
-LAYERS["cli"] = LAYERS["serve"] | _APPLICATIONS | {"serve", "train", "datasets", "audit", "processor", "tandem"}
+LAYERS["cli"] = (
+    {"plain_line"} | LAYERS["serve"] | _APPLICATIONS | {"serve", "train", "datasets", "audit", "processor", "tandem"}
+)
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
 LAYERS["__init__"] = {"lazy_names", "answer", "client", "model", "search", "tokenizer", "config", "errors"}

@@ -37,10 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; what matters is an error of ours
-            if arguments.verbose:
-                import logging
-
-                logging.basicConfig(level=logging.INFO, format="tandem: %(message)s")
+            _log_in_lines(verbose=arguments.verbose)
             code = load_command(arguments.command).run(arguments)
         sys.stdout.flush()  # a closed pipe or a full disk shows here, not at interpreter exit
         terminal.detail(f"{time.perf_counter() - began:.2f} s in total")
@@ -55,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             import traceback
 
-            traceback.print_exc()
+            terminal.print_lines(traceback.format_exc().rstrip(), stderr=True)
         foreseen = isinstance(error, TandemError | OSError)
         terminal.complain(_one_line(error, arguments) if foreseen else _unexpected(error))
         return NOT_DONE if foreseen else INTERNAL_ERROR
@@ -69,6 +66,19 @@ def _make_writable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _log_in_lines(*, verbose: bool) -> None:
+    """Records of libraries and of Tandem's own stores on standard error, each as one line; notes only with -v."""
+    import logging
+
+    class Lines(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return terminal.line(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines("tandem: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 def _discard_unwritten() -> None:

@@ -39,7 +39,7 @@ def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> "Callable
         def in_rows(answer: "Answer") -> None:
             for source, best in zip(answer.sources, answer.top(top), strict=True):
                 for label, probability in best:
-                    print(tab_separated(PIPED, (source, label, digits(probability))))
+                    terminal.print_lines(tab_separated(PIPED, (source, label, digits(probability))))
 
         return in_rows
     out = terminal.console()

@@ -20,11 +20,11 @@ COMPARED = (
 def print_comparison(comparison: Comparison) -> None:
     """A table for each task on each data set, and how it was tested."""
     for task in comparison.tasks:
-        print(terminal.line(heading(task)))
+        terminal.print_lines(terminal.line(heading(task)))
         print_table(COMPARED, list(rows(comparison, task)))
         for line in differing(task):
-            print(terminal.line(line))
-        print()
+            terminal.print_lines(terminal.line(line))
+        terminal.print_lines()
     for note in comparison.notes:
-        print(terminal.line(note))
+        terminal.print_lines(terminal.line(note))
     terminal.echo(HOW)

@@ -27,14 +27,16 @@ def print_results(results: Sequence[TaskResult]) -> None:
             terminal.echo(said)
         for result in results:
             for name, figure in result.figures.items():
-                print("\t".join((terminal.line(result.dataset.name), result.task, name, *_numbers(figure))))
+                terminal.print_lines(
+                    "\t".join((terminal.line(result.dataset.name), result.task, name, *_numbers(figure)))
+                )
         return
     for result in results:
-        print(terminal.line(f"{result.dataset.name}: {task_text(result.task)}, {described(result)}"))
+        terminal.print_lines(terminal.line(f"{result.dataset.name}: {task_text(result.task)}, {described(result)}"))
         if said := prompts_line(result):
-            print(terminal.line(said))
+            terminal.print_lines(terminal.line(said))
         print_table(FIGURES, [figure_row(name, figure) for name, figure in result.figures.items()])
-        print()
+        terminal.print_lines()
     if len(results) > 1:
         heads = ((result, *next(iter(result.figures.items()))) for result in results)
         print_table(

@@ -155,7 +155,9 @@ def printer(labels: Sequence[str], scoring: ScoringKind) -> Show:
         def in_rows(part: LabelBlock) -> None:
             for document in documents_of(part, labels):
                 for found in document["labels"]:
-                    print(tab_separated(BY_IMAGE, (document["path"], found["label"], digits(found["probability"]))))
+                    terminal.print_lines(
+                        tab_separated(BY_IMAGE, (document["path"], found["label"], digits(found["probability"])))
+                    )
 
         return in_rows
     line = line_printer(["x" * NAME_CELLS], labels)  # of all photos only the next block's are known

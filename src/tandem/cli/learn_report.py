@@ -46,10 +46,10 @@ def show(learned: "Learned", target: Path) -> None:
             measured = figures["accuracy"]
             how = f"measured on {measured.n:,} photos left out in turn ({learned.scheme})"
             terminal.print_result(f"{how}; chance is {chance_text(measured)}")
-        print()
+        terminal.print_lines()
     print_table(FIGURES, _figures(learned))
     if sys.stdout.isatty() and figures:
-        print()
+        terminal.print_lines()
     shown = sorted(learned.classes, key=lambda each: (not math.isnan(each.accuracy), each.accuracy))
     print_table(
         CLASSES,
@@ -60,9 +60,9 @@ def show(learned: "Learned", target: Path) -> None:
     )
     sys.stdout.flush()
     if sys.stdout.isatty() and len(shown) > CLASSES_SHOWN:
-        print(f"... and {len(shown) - CLASSES_SHOWN} more, which do better")
+        terminal.print_lines(f"... and {len(shown) - CLASSES_SHOWN} more, which do better")
     if sys.stdout.isatty():
-        print()
+        terminal.print_lines()
     for text in (*_confused(learned), verdict(learned)):
         terminal.echo(text)
     templates = head.card["templates"] or prompts.default_templates(head.card["language"])

@@ -145,7 +145,7 @@ def show_counts(tally: Mapping[str, Mapping[str, int]]) -> None:
     everything = tally[""]
     said = ", ".join(f"{everything[band]:,} {band}" for band in reversed(BANDS) if everything[band])
     if sys.stdout.isatty() and len(tally) > 2:
-        print()
+        terminal.print_lines()
         print_table(
             COUNTS,
             [
@@ -230,7 +230,7 @@ def show_reports(reports: "Sequence[CategoryReport]") -> None:
         if each.figures is None:
             continue
         if each.figures:
-            print()
+            terminal.print_lines()
             print_table(FIGURES, list(_figure_rows(each.category, each.figures, {})))
         sys.stdout.flush()
         if each.fitted_on:

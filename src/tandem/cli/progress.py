@@ -22,7 +22,7 @@ def waiting(what: str) -> Iterator[None]:
     if terminal.is_quiet() or not sys.stderr.isatty():
         yield
         return
-    print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    terminal.print_lines(f"{what} ...", end="", stderr=True, flush=True)
     try:
         yield
     finally:

@@ -50,7 +50,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Value]]) -> N
 def row_printer(columns: Sequence[Column], natural: Sequence[int]) -> Callable[[Sequence[Value]], None]:
     """A function that prints rows one by one. `natural` are the widths of the widest values."""
     if not sys.stdout.isatty():
-        return lambda row: print(tab_separated(columns, row))
+        return lambda row: terminal.print_lines(tab_separated(columns, row))
     from rich.text import Text
 
     out = terminal.console()

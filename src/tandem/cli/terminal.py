@@ -5,7 +5,6 @@ Every command imports it, even for --help, so slow imports are inside functions.
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from tandem.errors import ImageError
 
 ACCENT, QUIET = "green", "bright_black"
-# Compiled on first use: not for --help, and not for text that is printable throughout.
-_SURROGATE = "[\udc80-\udcff]"
-_COMMAND = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -42,7 +38,7 @@ def console() -> "Console":
 def print_paths(paths: Sequence[str], *, null: bool) -> None:
     """Print paths byte for byte, for other programs; in a terminal, control characters are escaped."""
     if sys.stdout.isatty() and not null:
-        print("\n".join(map(line, paths)))
+        print_lines("\n".join(map(line, paths)))
         return
     sys.stdout.flush()
     end = b"\0" if null else b"\n"
@@ -54,11 +50,21 @@ def print_paths(paths: Sequence[str], *, null: bool) -> None:
             binary.write(os.fsencode(path) + end)
 
 
-def print_json(document: Any) -> None:
+def print_json(document: Any, *, indent: int | None = 2, flush: bool = False) -> None:
     """Print one document. NaN is not JSON, so it raises."""
     from tandem.files import json_text
+    from tandem.plain_line import plain_json
 
-    print(json_text(document))
+    print(plain_json(json_text(document, indent=indent)), flush=flush)
+
+
+def print_lines(text: str = "", *, end: str = "\n", stderr: bool = False, flush: bool = False) -> None:
+    """Print lines, or values separated by tabs. All that commands print goes through this file."""
+    if not text.isprintable():
+        from tandem.plain_line import plain_lines
+
+        text = plain_lines(text)
+    print(text, end=end, file=sys.stderr if stderr else sys.stdout, flush=flush)
 
 
 # --- lines beside the result ---------------------------------------------------------------------------------------
@@ -206,17 +212,12 @@ def bar(fraction: float, width: int, encoding: str | None = None) -> str:
 
 
 def line(text: str) -> str:
-    """`text` on one line: characters that would break it, or command the terminal, are spelled out, as `\\n`.
-
-    So are the bytes of names that are not UTF-8, as `\\xff`.
-    """
+    """`text` on one line, with nothing in it that commands the terminal: see `plain_line`."""
     if text.isprintable():
         return text
-    if re.search(_SURROGATE, text):
-        from tandem.files import display_name
+    from tandem.plain_line import plain_line
 
-        text = display_name(text)
-    return re.sub(_COMMAND, lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return plain_line(text)
 
 
 def count_of(number: int, one: str = "photo", many: str | None = None) -> str:

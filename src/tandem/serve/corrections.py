@@ -111,8 +111,9 @@ class Corrections:
                 return Kept(label, None, {label: self._counts[label]})
             old = before.parent.name
             self._count(old, -1)
-            if old != label:
-                _remove_if_empty(before.parent)
+            if old != label and _remove_if_empty(before.parent):
+                with _full_where_refused():
+                    sync(self.folder)  # a power failure must not bring an empty class back
             counts = {each: self._counts[each] for each in (label, old) if each in self._counts}
             return Kept(label, old if old != label else None, counts)
 
@@ -161,9 +162,13 @@ def _no_empty_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it has other files, or is gone
+def _remove_if_empty(folder: Path) -> bool:
+    """Whether it was empty, and is gone now."""
+    try:
         folder.rmdir()
+    except OSError:  # it has other files, or is gone
+        return False
+    return True
 
 
 def _alike(label: str) -> str:

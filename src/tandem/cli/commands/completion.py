@@ -2,6 +2,7 @@
 
 import argparse
 
+from tandem.cli import terminal
 from tandem.cli.arguments import Parser, describe
 from tandem.cli.exit_codes import DONE
 
@@ -22,5 +23,5 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from argcomplete.shell_integration import shellcode
 
-    print(shellcode(["tandem"], shell=arguments.shell))
+    terminal.print_lines(shellcode(["tandem"], shell=arguments.shell))
     return DONE

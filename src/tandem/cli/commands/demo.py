@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     terminal.echo(f"the photos are in {folder / 'photos'}, their collection is {url}; try:")
     for command in (f"search {url} a cup of coffee", f"classify {folder / 'photos'} --labels cat,rocket,food"):
         if not terminal.is_quiet():
-            print(f"  {terminal.program()} {command}", file=sys.stderr)
+            terminal.print_lines(f"  {terminal.program()} {command}", stderr=True)
     terminal.echo(caveat(model))
     return DONE
 

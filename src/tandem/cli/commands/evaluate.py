@@ -202,7 +202,7 @@ def _compare(folders: list[str], arguments: argparse.Namespace) -> int:
     elif sys.stdout.isatty():
         print_comparison(comparison)
     else:
-        print(comparison_markdown(comparison), end="")
+        terminal.print_lines(comparison_markdown(comparison), end="")
     return DONE
 
 

@@ -322,7 +322,12 @@ class _Lines:
         if terminal.is_quiet():
             return
         if self.is_live:
-            print(f"\r{text[: terminal.columns(sys.stderr) - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r{terminal.line(text)[: terminal.columns(sys.stderr) - 1]}\x1b[K",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
         else:
             terminal.echo(text)
 

@@ -45,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
     for name, value in rows.items():
         if value:
             first = f"{name:<{NAMES}}" if sys.stdout.isatty() else f"{name}\t"
-            print(terminal.wrapped(terminal.line(value), sys.stdout, first, " " * NAMES))
+            terminal.print_lines(terminal.wrapped(terminal.line(value), sys.stdout, first, " " * NAMES))
     return DONE

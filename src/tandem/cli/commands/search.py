@@ -148,7 +148,7 @@ def show(results: "Results", *, relevance: bool) -> None:
         print_table(columns, rows)
         return
     for row, hit in zip(rows, results.hits, strict=True):  # of a missing file, "missing" is a last value
-        print(tab_separated(columns, row) + ("\tmissing" if hit.missing else ""))
+        terminal.print_lines(tab_separated(columns, row) + ("\tmissing" if hit.missing else ""))
 
 
 def cells_of(hit: "SearchHit", rank: int, threshold: float | None) -> tuple[Cell, ...]:

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe = read_recipe(user_path(arguments.recipe), arguments.overrides)
     if arguments.print:
-        print(to_toml(recipe), end="")
+        terminal.print_lines(to_toml(recipe), end="")
         return DONE
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "training")
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         from tandem.train.run.dry_run import dry_run
 
         for line in dry_run(recipe):
-            print(line, flush=True)
+            terminal.print_lines(line, flush=True)
         return DONE
     from tandem.train.parallel.process import start
     from tandem.train.run.loop import train
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     if processes.is_main:
         to = f"--head {shlex.quote(str(result.head))}" if result.head else f"--labels {_labels(result)}"
         use = f"{terminal.program()} classify PHOTO --model {shlex.quote(str(result.model))} {to}"
-        print(f"tandem: done, the model is in {result.model}; try: {use}")
+        terminal.print_lines(f"tandem: done, the model is in {result.model}; try: {use}")
     return DONE
 
 

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json({**against, **outcome, "failures": failures})
     else:
         if sys.stdout.isatty():
-            print(f"{reference.name}, openvino float32")
+            terminal.print_lines(f"{reference.name}, openvino float32")
         show(comparisons)
         for reason in why:
             terminal.print_result(f"  {reason}")

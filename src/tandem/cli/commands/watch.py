@@ -14,7 +14,7 @@ from tandem.cli.options.images import add_exclude
 from tandem.cli.options.indexing import add_caption, add_fast_decode, add_target
 from tandem.cli.options.model import add_model, loading
 from tandem.errors import TandemError
-from tandem.files import json_text, user_path
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.search.indexing.run import IndexingReport
@@ -121,9 +121,11 @@ class _Shown:
         if self.as_json:
             failed = [{"image": one.path, "error": one.reason} for one in failures]
             document = {"time": _now(), **counts, "gone": report.gone, "total": report.total, "failures": failed}
-            print(json_text(document, indent=None), flush=True)
+            terminal.print_json(document, indent=None, flush=True)
         else:
-            print(f"{_now()}  {_said(counts)}; {terminal.count_of(report.total)}{_gone(report.gone)}", flush=True)
+            terminal.print_lines(
+                f"{_now()}  {_said(counts)}; {terminal.count_of(report.total)}{_gone(report.gone)}", flush=True
+            )
         for one in failures:
             terminal.complain(f"skipped {one.path}: {one.reason}")
 

@@ -36,6 +36,9 @@ from tandem.search.stores.filters import (
 )
 from tandem.search.stores.protocol import Kind, Schema
 
+# After a % in a pattern: it is compared at each place of a text. Measured: 4,000 in a megabyte take 13 s.
+LONGEST_PIECE = 400
+
 MAX_CHARACTERS = 100_000
 MAX_DEPTH = 50  # parentheses and NOT: a tree is walked by functions that call themselves
 MAX_CONDITIONS = 500  # SQLite refuses trees deeper than 1000, and a chain of AND is one
@@ -228,7 +231,7 @@ class _Parser:
         if like := self.take("like", "ilike"):
             if kind != "text":
                 raise FilterError(f"column {column} is {kind}: {like.kind.upper()} is for text")
-            inner: Expression = Like(column, str(self.value(column, kind)), like.kind == "ilike")
+            inner: Expression = Like(column, _pattern(str(self.value(column, kind))), like.kind == "ilike")
         elif self.take("in"):
             inner = In(column, self.list_of(column, kind))
         elif self.take("between"):
@@ -333,3 +336,11 @@ def _typed(column: str, kind: Kind, token: _Token) -> Constant:
     if came != {"text": "text", "integer": "number", "real": "number", "boolean": "boolean"}.get(kind):
         raise FilterError(f"column {column} is {kind}: expected {_HOLDS[kind]}, got {token.shown[:60]}")
     return value
+
+
+def _pattern(pattern: str) -> str:
+    """A pattern that can be looked for in a text of a megabyte within seconds. Raises `FilterError` for others."""
+    _, *looked_for = pattern.split("%")
+    if (longest := max(map(len, looked_for), default=0)) > LONGEST_PIECE:
+        raise FilterError(f"a pattern has {longest:,} characters after a %; expected at most {LONGEST_PIECE}")
+    return pattern

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tandem.errors import MissingExtraError
+from tandem.plain_line import plain_lines
 from tandem.train.recipe import Recipe, to_dict
 from tandem.train.run.curve import Curve
 
@@ -154,7 +155,7 @@ class _WeightsAndBiases:
 
 def echo(line: str) -> None:
     """Print a line on standard error, flushed."""
-    print(line, file=sys.stderr, flush=True)
+    print(plain_lines(line), file=sys.stderr, flush=True)
 
 
 def step_line(done: int, steps: int, values: Mapping[str, float]) -> str:
