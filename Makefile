@@ -6,11 +6,11 @@ BIN := .venv/bin
 # torch is for training and for tests: the demo installs none. It must come through constraints.txt.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# All tests: a process more than there are cores, since many wait for servers and other processes; tests that share a
-# server or a browser share a process (tests/conftest.py). Tests start hundreds of Pythons: compiled files are kept,
-# whatever the environment says.
+# All tests: two processes more than there are cores, since many wait for servers and other processes; tests that share a
+# server or a browser share a process, and begin first (tests/conftest.py). Tests start hundreds of Pythons: compiled
+# files are kept, whatever the environment says.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-WORKERS ?= $(shell echo $$(( $(CORES) + 1 )))
+WORKERS ?= $(shell echo $$(( $(CORES) + 2 )))
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test quick check format docs clean

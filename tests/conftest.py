@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ _memory_is_kept()
 
 # What several test files share, and is expensive to start: all its tests run in one process.
 SHARED = ("milvus", "browser", "s3", "ray")
-LONG = (*SHARED, "kill", "server", "slow")
+# Whose tests begin first: those that wait longest while others compute, and last those that only compute.
+QUEUE = (*SHARED, "kill", "server", "slow")
 # Values of a test's parameters that say what it needs.
 NEEDS = {"milvus": "milvus", "milvus-lite": "milvus", "lance-s3": "s3"}
 
@@ -105,18 +107,19 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
-    """Mark what a parameter says a test needs; group tests for the processes of pytest-xdist; long groups first."""
-    groups, long = {}, set()
+    """Mark what a parameter says a test needs; group tests for the processes of pytest-xdist; put them in a queue."""
+    groups: dict[pytest.Item, str] = {}
+    waits: dict[str, Counter[str]] = defaultdict(Counter)
     for item in items:
         for need in (*needs(item), *slow(item)):
             item.add_marker(need)
         marks = {mark.name for mark in item.iter_markers()}
         groups[item] = group(item, marks)
         item.add_marker(pytest.mark.xdist_group(groups[item]))
-        if not marks.isdisjoint(LONG):
-            long.add(groups[item])
-    # Training first: it takes longest, and whoever ends first takes the next group.
-    items.sort(key=lambda item: (groups[item] in long, groups[item]), reverse=True)
+        waits[groups[item]].update(marks)
+    # Whoever ends first takes the next group: those with most of such tests begin, and the short ones fill the end.
+    order = {name: (*(-marks[each] for each in QUEUE), name) for name, marks in waits.items()}
+    items.sort(key=lambda item: order[groups[item]])
     yield
     if config.getoption("loadgroup", False):
         keep_groups(items, groups)

@@ -60,6 +60,7 @@ def told(url: Path | str) -> tuple[Answers, str]:
     return found, "; ".join(str(each.message) for each in caught)
 
 
+@pytest.mark.slow
 def test_a_byte_changed_anywhere_gives_no_silent_wrong_answer(whole: Made) -> None:
     kinds = set()
     for flip in flips.flips(Path(whole.url), FLIPS, seed=2):

@@ -11,6 +11,7 @@ IMPORTED = (*COMMANDS, "support.fuzzing", "tandem.weights.torch_legacy", "tandem
 CASES = {"pickle": 600, "zip": 200, "safetensors": 300, "configuration": 150, "tokenizer": 200, "image": 200}
 
 
+@pytest.mark.slow_if("pickle", "safetensors")
 @pytest.mark.parametrize("reader", READERS)
 def test_damaged_files_end_in_a_line_or_a_value(reader: str) -> None:
     outcome = bounded("support.fuzzing:run", reader, "1", str(CASES[reader]), imported=IMPORTED, seconds=30)

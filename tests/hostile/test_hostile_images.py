@@ -4,6 +4,7 @@ Each is decoded in a process of its own, whose memory and processor time are lim
 """
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ MEGABYTES = 300
 IMPORTED = ("tandem.image", "tandem.decoding.process")
 
 
+SLOW = ("a BMP of empty runs", "a JPEG 2000 of many markers", "a JPEG 2000 of many boxes", "a WebP of many pixels")
+
+
+@pytest.mark.slow_if(*SLOW)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_costs_more_than_it_promises_is_refused(name: str, tmp_path: Path) -> None:
     make, words = REFUSED[name]
@@ -33,7 +38,7 @@ def test_what_costs_more_than_it_promises_is_refused(name: str, tmp_path: Path) 
     assert outcome.kind == "ImageError"
     assert outcome.error is not None
     assert outcome.error.startswith(f"{path}: ")
-    assert words in outcome.error
+    assert re.search(words, outcome.error)
     assert "\n" not in outcome.error
     assert outcome.megabytes < MEGABYTES
 

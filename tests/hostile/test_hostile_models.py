@@ -44,6 +44,7 @@ def refused(path: Path, words: str) -> Outcome:
     return outcome
 
 
+@pytest.mark.slow_if("a description of 20 MB", "a million instructions")
 @pytest.mark.parametrize(("name", "container"), list(itertools.product(PROGRAMS, ("zip", "legacy"))))
 def test_pickles(name: str, container: str, tmp_path: Path) -> None:
     make, words = PROGRAMS[name]
@@ -60,6 +61,7 @@ def test_archives(name: str, tmp_path: Path) -> None:
     refused(path, words)
 
 
+@pytest.mark.slow_if("a header of 90 MB", "a header of many lists", "a million dimensions")
 @pytest.mark.parametrize("name", SAFETENSORS)
 def test_safetensors(name: str, tmp_path: Path) -> None:
     make, words = SAFETENSORS[name]
@@ -68,6 +70,7 @@ def test_safetensors(name: str, tmp_path: Path) -> None:
     refused(path, words)
 
 
+@pytest.mark.slow_if("a configuration of 100 MB", "a million steps")
 @pytest.mark.parametrize("name", FOLDERS)
 def test_configurations_and_tokenizers(name: str, model: Path, tmp_path: Path) -> None:
     change, words = FOLDERS[name]

@@ -99,7 +99,7 @@ def _gif_frame(left: int, top: int, width: int, height: int) -> bytes:
 
 _GIF = encoded("GIF")
 
-# Refused, each with words that its error has
+# Refused, each with words that its error has (a pattern)
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "an icon that holds a huge PNG": (lambda: icon(png(20_000, 6_000)), "20,000 x 6,000"),
     "an icon that holds a huge BMP": (lambda: icon(dib(11_000, 11_000)), "11,000 x 11,000"),
@@ -139,7 +139,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a BMP of many runs": (lambda: bmp(11_000, 11_000, 1, b"\xff\1" * 1_000_000), "to decode"),
     "a BMP of empty runs": (lambda: bmp(1000, 100, 1, b"\1\1" + b"\xff\1" * 9_000_000), "was stopped"),
     "a BMP of jumps": (lambda: bmp(100_000_000, 1, 2, b"\0\2\xff\xff" * 100_000), "to decode"),
-    "a JPEG 2000 of many markers": (lambda: _codestream(10, 25_000_000), "was stopped"),
+    # Its decoder keeps a list of them: it ends at the limit of memory or at that of time, whichever it meets first
+    "a JPEG 2000 of many markers": (lambda: _codestream(10, 25_000_000), "was stopped|broken data stream"),
     "a JPEG 2000 of many pixels": (lambda: _codestream(11_000, 0) + b"\xff\x90", "take"),
     "a JPEG 2000 of many boxes": (
         lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x08free" * 6_000_000,
