@@ -14,6 +14,7 @@ import numpy as np
 from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.defaults import LongTexts
+from tandem.language_identification import is_latin, is_not_english
 
 CACHED_LABEL_SETS = 16
 
@@ -41,9 +42,9 @@ class ClassVectors:
         if language is not None and prompts.base_language(language) != prompts.ENGLISH:
             foreign = f"labels in {language!r}"
         else:
-            foreign = next((f"{label!r}, in other letters," for label in labels if not prompts.is_latin(label)), "")
+            foreign = next((f"{label!r}, in other letters," for label in labels if not is_latin(label)), "")
             if not foreign:
-                foreign = next((f"{each!r}, no English," for each in labels if prompts.is_foreign_sentence(each)), "")
+                foreign = next((f"{each!r}, no English," for each in labels if is_not_english(each)), "")
             foreign = foreign and f"labels such as {foreign}"
         if foreign:
             self._warned = True

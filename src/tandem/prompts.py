@@ -4,7 +4,6 @@ Knows texts only. The model makes one vector from the prompts of a label (normal
 """
 
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -105,45 +104,6 @@ def base_language(language: str) -> str:
     if not (2 <= len(code) <= 3 and code.isascii() and code.isalpha()):
         raise TextError(f"language: expected a code such as de or pt-BR, got {language!r}{_code_meant(language)}")
     return code
-
-
-def is_latin(text: str) -> bool:
-    """Whether at least half of the letters of a text are Latin ones, as in "β-carotene"; true without any letter."""
-    import unicodedata
-
-    letters = [char for char in text if char.isalpha()]
-    latin = sum(char.isascii() or unicodedata.name(char, "").startswith("LATIN") for char in letters)
-    return 2 * latin >= len(letters)
-
-
-# Little words that hold sentences together. Measured (docs/log.md): two of one language, and no English one.
-_LITTLE_WORDS = [
-    frozenset(words.split())
-    for words in (
-        "un una el la los las del con por para en que está sobre dos",  # Spanish
-        "un une le la les des du dans sur avec pour est et qui aux au en deux",  # French
-        "ein eine einen einem einer der die das und mit auf im am ist den dem zwei",  # German
-        "un una il la gli della del di nella con che sul due",  # Italian
-        "um uma os dos das na em com que ao duas dois",  # Portuguese
-        "een het de op met van naar twee zijn",  # Dutch
-    )
-]
-_ENGLISH_WORDS = frozenset(
-    word
-    for words in ("the of with and at are to for by from", "two near over under into his her their its")
-    for word in words.split()
-)
-
-
-def is_foreign_sentence(text: str) -> bool:
-    """Whether a text in Latin letters is surely in another language than English: of three words at least.
-
-    Single words and names tell nothing ("piñata", "crème brûlée"), nor do most short phrases: of them it is false.
-    """
-    words = re.findall(r"[^\W\d_]+", text.lower())
-    if len(words) < 3 or not _ENGLISH_WORDS.isdisjoint(words):
-        return False
-    return any(len(little.intersection(words)) >= 2 for little in _LITTLE_WORDS)
 
 
 def _code_meant(language: str) -> str:
