@@ -8,7 +8,7 @@ contents of their parts.
 import re
 from typing import BinaryIO
 
-from tandem.decoding import tiff
+from tandem.decoding import heif, tiff
 
 MAX_SCANS = 100  # of a JPEG; cameras and programs write 1 to about 12. One costs 40 ms for 64 million pixels
 MAX_PARTS = 10_000  # of a header, or beside a PNG's pixels; some 20 us each
@@ -37,7 +37,7 @@ def detect(file: BinaryIO, max_pixels: int = 2**62) -> str | None:
             return _webp(file, max_pixels)
         if head[:4] == b"\0\0\1\0":
             return _icon(file, int.from_bytes(head[4:6], "little"))
-        return tiff.detect(file, max_pixels)
+        return heif.detect(file) or tiff.detect(file, max_pixels)
     finally:
         file.seek(0)
 

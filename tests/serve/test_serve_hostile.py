@@ -180,6 +180,7 @@ def bad_images() -> dict[str, bytes]:
         "zeros": bytes(1000),
         "GIF head": b"GIF89a\xff\xff\xff\xff",
         "TIFF loop": b"II*\x00\x08\x00\x00\x00\x01\x00" + b"\x00" * 12 + b"\x08\x00\x00\x00",
+        "a slow format": encoded(random_image(1), "QOI"),  # decoding it takes seconds: off unless it is asked for
         "WebP head": b"RIFF\xff\xff\xff\xffWEBPVP8 \xff\xff\xff\xff",
     }
 

@@ -82,6 +82,13 @@ def _patched(content: bytes, box: bytes, width: int, height: int) -> bytes:
     return content[:at] + struct.pack(">II", width, height) + content[at + 8 :]
 
 
+def _avif_with_exif(content: bytes) -> bytes:
+    """A small one's EXIF, moved to the end of the file and replaced."""
+    whole = encoded("AVIF", exif=b"Exif\0\0" + exif(7, 8, 1))
+    at = whole.index(b"\0\2\0\0\0\1", whole.index(b"iloc")) + 6  # item 2, one extent
+    return whole[:at] + struct.pack(">II", len(whole), len(content) + 4) + whole[at + 8 :] + bytes(4) + content
+
+
 def _codestream(size: int, markers: int) -> bytes:
     siz = struct.pack(">HHIIIIIIIIH", 41, 0, size, size, 0, 0, size, size, 0, 0, 1) + b"\7\1\1"
     return b"\xff\x4f\xff\x51" + siz + b"\xff\x64\0\2" * markers
@@ -156,6 +163,8 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "to decode",
     ),
     "an AVIF of many pixels": (lambda: _patched(encoded("AVIF"), b"ispe", 9_000, 9_000), ""),
+    "EXIF of rationals in an AVIF": (lambda: _avif_with_exif(exif(5, 1_000_000, 8)), "more than 1 MB of EXIF"),
+    "EXIF of rationals in a small AVIF": (lambda: _avif_with_exif(exif(5, 100_000, 8)), "more numbers than photos"),
     "a PNG of many pixels": (lambda: png(30_000, 30_000), "more than the limit"),
     "a GIF whose frame is larger": (lambda: _gif_frame(65_535, 65_535, 65_535, 65_535), ""),
 }

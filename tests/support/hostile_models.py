@@ -269,6 +269,7 @@ FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
         _tokenizer(_sequence(_sequence(_sequence(*[_replace({"String": "a"}, "aa")] * 20), *[{"type": "NFC"}] * 3))),
         "make texts more than 4 times as long",
     ),
+    "a pattern of nothing": (_tokenizer(_replace({"Regex": "x*"}, " ")), "matches where nothing is"),
     "a million steps": (_tokenizer(_sequence(*[{"type": "Lowercase"}] * 100_000)), "at most 64 steps"),
     "a long beginning": (_tokenizer({"type": "Prepend", "prepend": "a" * 1_000_000}), "times as long"),
     "a table with a false length": (_tokenizer(_charsmap(struct.pack("<I", 0xFFFFFF00) + bytes(8))), "another length"),

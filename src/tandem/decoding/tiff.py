@@ -18,14 +18,14 @@ _AS_BYTES = (1, 2, 6, 7)  # types whose values stay bytes or text
 _STRIPS = (273, 279, 324, 325)  # offsets and lengths of strips and tiles
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
 _PARTS = (0x8769, 0x8825, 0xA005)  # directories inside: EXIF's own, the place, interoperability
-_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def detect(file: BinaryIO, max_pixels: int) -> str | None:
     """What the first image of a TIFF has too much of, or None; the latter also for what is no TIFF."""
     file.seek(0)
     head = file.read(16)
-    if head[:4] not in _HEADS:
+    if head[:4] not in HEADS:
         return None
     found = dict.fromkeys((_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT), 0)
     numbers = 0
@@ -56,7 +56,7 @@ def is_bounded_metadata(exif: bytes) -> bool:
     """Whether EXIF promises no more numbers than photos have. Of damaged EXIF, that which can be read counts."""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
-    if exif[:4] not in _HEADS:
+    if exif[:4] not in HEADS:
         return True  # not read as EXIF by anything
     return _are_bounded(io.BytesIO(exif), exif[:16], [None])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.errors import ConfigError
+from tandem.fields import shown
 
 if TYPE_CHECKING:
     import tokenizers
@@ -60,6 +61,8 @@ def check_steps(core: "tokenizers.Tokenizer", source: str) -> None:
         if step.get("type") == "Replace":
             pattern, content = step.get("pattern"), len(str(step.get("content") or ""))
             plain = pattern.get("String") if isinstance(pattern, dict) else None
+            if _matches_nothing(pattern):
+                raise ConfigError(f"{source}: normalizer: a pattern that matches where nothing is: {shown(pattern)}")
             growth *= max(1.0, content / max(len(plain), 1) if isinstance(plain, str) else content)
         elif step.get("type") == "Prepend":
             prepended += len(str(step.get("prepend") or ""))
@@ -70,6 +73,17 @@ def check_steps(core: "tokenizers.Tokenizer", source: str) -> None:
         regex = pattern.get("Regex") if isinstance(pattern, dict) else None
         if isinstance(regex, str) and _BACKTRACKING.search(regex):
             raise ConfigError(f"{source}: the pattern {regex!r:.80} repeats what is repeated: it may never end")
+
+
+def _matches_nothing(pattern: Any) -> bool:
+    """Whether a step would replace what has no characters, over which the library stumbles."""
+    plain, regex = (pattern.get(key) for key in ("String", "Regex")) if isinstance(pattern, dict) else (None, None)
+    if isinstance(plain, str):
+        return not plain
+    try:
+        return isinstance(regex, str) and re.search(regex, "") is not None
+    except re.error:  # of another dialect
+        return False
 
 
 def _state(step: Any) -> Any:
