@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.errors import ConfigError
-from tandem.fields import shown
 
 if TYPE_CHECKING:
     import tokenizers
@@ -62,7 +61,7 @@ def check_steps(core: "tokenizers.Tokenizer", source: str) -> None:
             pattern, content = step.get("pattern"), len(str(step.get("content") or ""))
             plain = pattern.get("String") if isinstance(pattern, dict) else None
             if _matches_nothing(pattern):
-                raise ConfigError(f"{source}: normalizer: a pattern that matches where nothing is: {shown(pattern)}")
+                raise ConfigError(f"{source}: normalizer: a pattern that matches where nothing is: {str(pattern):.80}")
             growth *= max(1.0, content / max(len(plain), 1) if isinstance(plain, str) else content)
         elif step.get("type") == "Prepend":
             prepended += len(str(step.get("prepend") or ""))
