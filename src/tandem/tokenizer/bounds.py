@@ -61,7 +61,7 @@ def check_steps(core: "tokenizers.Tokenizer", source: str) -> None:
             pattern, content = step.get("pattern"), len(str(step.get("content") or ""))
             plain = pattern.get("String") if isinstance(pattern, dict) else None
             if _matches_nothing(pattern):
-                raise ConfigError(f"{source}: normalizer: a pattern that matches where nothing is: {str(pattern):.80}")
+                raise ConfigError(f"{source}: normalizer: a pattern that matches where nothing is: {pattern!s:.80}")
             growth *= max(1.0, content / max(len(plain), 1) if isinstance(plain, str) else content)
         elif step.get("type") == "Prepend":
             prepended += len(str(step.get("prepend") or ""))
