@@ -3,8 +3,8 @@
     python bench/kills.py --kills 500
 
 The operations take turns: index a folder, add images from memory, delete, compact, migrate to another model, and fold
-the database's log into it (a checkpoint). After each kill another process reads all of the collection and compares it with
-its checksums and with what was acknowledged.
+the database's log into it (a checkpoint). After each kill another process reads all of the collection, and compares it
+with its checksums and with what was acknowledged.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""A few of the kills of `bench/kills.py`: two of each operation, beside those of tests/search/test_*_kill and _crash."""
+"""A few of the kills of `bench/kills.py`: two of each operation, beside those of tests/search."""
 
 import os
 import subprocess
