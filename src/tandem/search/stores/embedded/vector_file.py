@@ -186,12 +186,13 @@ class VectorFile:
         lasts = positions[np.append(starts[1:], len(positions)) - 1]  # of each block
         missing = blocks[self._asked[blocks] <= lasts]
         if len(missing):  # not read yet, or a writer has added rows to the last block since
+            self._asked[missing] = (missing + 1) * checksums.ROWS  # where there are none, once is enough
             for block, read in self._read_checksums(int(missing[0]), int(missing[-1])).items():
                 start = block * checksums.ROWS
                 found = read[: max(0, min(checksums.ROWS, len(self._checksums) - start))]
                 self._checksums[start : start + len(found)] = found
                 self._has_checksum[start : start + len(found)] = True
-            self._asked[missing] = lasts[np.isin(blocks, missing)] + 1
+                self._asked[block] = start + len(found)
         return self._checksums[positions], self._has_checksum[positions]
 
     def _grow(self, rows: int) -> None:
