@@ -83,8 +83,33 @@ def test_a_row_that_leads_out_is_listed(tandem: Run, table: Path, model_folder: 
     assert (done.code, done.json["figures"]["clip_score"]["n"]) == (1, 5)
     with target.open() as rows:
         found = [(row["row"], row["prompt"], bool(row["error"])) for row in csv.DictReader(rows)]
-    assert found[-3:] == [("4", "", True), ("5", "", True), ("6", "again", False)]
+    assert found[-3:] == [("4", "nothing", True), ("5", "out", True), ("6", "again", False)]
     assert sorted("leads out of" in each["error"] for each in done.json["failures"]) == [False, True]
+
+
+def test_an_empty_prompt_is_listed_and_the_others_are_scored(tandem: Run, table: Path, model_folder: str) -> None:
+    with table.open("a") as file:
+        file.write("3.png,\n")
+    target = table.parent / "scores.jsonl"
+    done = tandem("score", table, "--json", "--out", target, "--model", model_folder)
+    assert (done.code, done.json["figures"]["clip_score"]["n"]) == (1, 4)
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [(row["prompt"], row["cut_tokens"], row["error"]) for row in rows[3:]] == [
+        ("a cat number 3", 0, ""),
+        ("nothing", None, "no such file or folder"),
+        (None, None, "no prompt: prompt is empty"),
+    ]
+
+
+def test_images_without_a_text_file_stand_in_out(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    first, _ = toy.write_images(tmp_path / "x", 2)
+    first.with_suffix(".txt").write_text("a cat")
+    target = tmp_path / "scores.jsonl"
+    done = tandem("score", tmp_path / "x", "--prompts-from", "sidecars", "--out", target, "--model", model_folder)
+    assert done.code == 1
+    assert "skipped 1 of 2" in done.err
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [(row["row"], bool(row["error"])) for row in rows] == [(0, False), (1, True)]
 
 
 def test_edits(tandem: Run, model_folder: str, tmp_path: Path) -> None:
@@ -121,6 +146,7 @@ def test_references_and_texts_that_are_cut(tandem: Run, model_folder: str, tmp_p
     [
         ((), "say what to score"),
         (("x",), "no prompts: give a table"),
+        (("nothere.csv",), "nothere.csv: expected a table, there is no such file"),
         (("x", "--prompt", "a", "--prompts-from", "names"), "cannot go together"),
         (("x", "--prompt", " "), "expected a text"),
         (("x", "--prompt", "a", "--columns", "image=a"), "goes with a table"),

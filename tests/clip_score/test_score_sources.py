@@ -60,7 +60,6 @@ def test_columns_of_other_names_and_references_in_a_cell(tmp_path: Path) -> None
         ("file,prompt\n", "no rows"),
         ("file,size\na.png,3\n", "expected a column of prompts"),
         ("prompt,size\na cat,3\n", "expected a column of paths"),
-        ("file,prompt\na.png,\n", "line 2: expected a text in prompt"),
         ("file,prompt\n,x\n", "expected the path of an image"),
     ],
 )
@@ -74,6 +73,18 @@ def test_a_path_that_leads_out_leaves_its_row_out(tmp_path: Path) -> None:
     rows = list(table.rows())
     assert [(row.prompt, row.error is None) for row in rows] == [("x", True), ("y", False), ("z", True)]
     assert "line 3: the path '../b.png' leads out of" in str(rows[1].error)
+
+
+def test_a_row_with_an_empty_text_stays_with_the_reason(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", "file,prompt,references\na.png,x,y\nb.png, ,y\nc.png,z,\n")
+    rows = list(Table(path).rows())
+    reasons = [row.error.reason if row.error else None for row in rows]
+    assert reasons == [None, "no prompt: prompt is empty", "no references: references is empty"]
+    lines = write(tmp_path / "p.jsonl", '{"image": "a", "prompt": "b"}\n{"image": "a"}\n{"image": "a", "prompt": 1}\n')
+    found = Table(lines).rows()
+    assert [row.error is None for row in (next(found), next(found))] == [True, False]
+    with pytest.raises(DataError, match="line 3: expected a text in prompt, found 1"):
+        next(found)
 
 
 def test_references_that_are_no_texts(tmp_path: Path) -> None:
@@ -116,19 +127,19 @@ def test_source_images_and_rows_that_are_left_out(tmp_path: Path) -> None:
         for name in names:
             (tmp_path / folder / name).touch()
     images = [str(tmp_path / "edited" / name) for name in ("a.png", "b.png")]
-    skipped: list[ImageError] = []
     find = sources.source_in(str(tmp_path / "originals"), str(tmp_path / "edited"))
-    rows = list(sources.file_rows(images, skipped, prompt=lambda image: "x", source_image=find))
-    assert [row.source_image for row in rows] == [str(tmp_path / "originals" / "a.jpg")]
-    assert [error.reason for error in skipped] == [f"no source image: there is no b.png in {tmp_path / 'originals'}"]
+    rows = list(sources.file_rows(images, prompt=lambda image: "x", source_image=find))
+    assert [row.source_image for row in rows] == [str(tmp_path / "originals" / "a.jpg"), None]
+    assert [row.prompt for row in rows] == ["x", "x"]
+    assert rows[1].error is not None
+    assert rows[1].error.reason == f"no source image: there is no b.png in {tmp_path / 'originals'}"
 
 
 def test_an_open_file_has_no_name_to_read_a_prompt_from() -> None:
-    skipped: list[ImageError] = []
     image = io.BytesIO(b"")
-    assert not list(sources.file_rows([image], skipped, prompt=prompt_in_name))
-    assert "it has no file name" in skipped[0].reason
-    (row,) = sources.file_rows([image], skipped, prompt=lambda image: "a cat", takes_any=True)
+    (row,) = sources.file_rows([image], prompt=prompt_in_name)
+    assert "it has no file name" in str(row.error)
+    (row,) = sources.file_rows([image], prompt=lambda image: "a cat", takes_any=True)
     assert row.prompt == "a cat"
 
 

@@ -109,7 +109,8 @@ class ScoreReport:
             found = {**row, "image": source, "error": ""}
             rows.append(tuple(found[name] for name in self._columns))
         for each in part.failures:
-            failed = {"row": each.index, "image": each.source, "cut_tokens": 0, "error": each.error.reason}
+            prompt = part.failed_prompts.get(each.index)
+            failed = {"row": each.index, "image": each.source, "prompt": prompt, "error": each.error.reason}
             rows.append(tuple(failed.get(name) for name in self._columns))
         return sorted(rows, key=lambda row: int(row[0]))
 

@@ -53,6 +53,7 @@ class ScoredRows:
     failures: Sequence[Failure] = field(default=())
     cut: Sequence[Cut] = field(default=())
     images: Sequence[ImageSource] = field(default=())
+    failed_prompts: Mapping[int, str] = field(default_factory=dict)  # of rows in `failures` that have one
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -4,7 +4,7 @@ Joins a model with the `metrics`. Shapes: n rows, d dimensions.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, TypeVar
 
@@ -144,10 +144,10 @@ def iter_scores(
 
     def images() -> Iterator[ImageSource]:
         for index, row in enumerate(rows):
-            check_row(row, index, metrics)
             if row.error is not None:
                 refused.append((index, row, row.error, None))
                 continue
+            check_row(row, index, metrics)
             waiting.append((index, row))
             coming.extend(texts_of(row, metrics))
             if len(coming) >= rows_at_once:
@@ -192,13 +192,18 @@ def _scored_batch(batch: Sequence[_Read], metrics: Sequence[Metric], texts: Text
             failures.append(Failure(index, source))
         else:
             good.append(Encoded(index, row, image, image[:0] if source is None else source))
-    return scored_rows(good, metrics, texts, failures)
+    prompts = {index: row.prompt for index, row, *_ in batch if row.prompt is not None}
+    return scored_rows(good, metrics, texts, failures, prompts)
 
 
 def scored_rows(
-    encoded: Sequence[Encoded], metrics: Sequence[Metric], texts: Texts, failures: Sequence[Failure] = ()
+    encoded: Sequence[Encoded],
+    metrics: Sequence[Metric],
+    texts: Texts,
+    failures: Sequence[Failure] = (),
+    prompts: Mapping[int, str] | None = None,
 ) -> ScoredRows:
-    """The scores of rows whose vectors are known, beside the failures of others."""
+    """The scores of rows whose vectors are known, beside the failures of others; `prompts` by row, of failures too."""
     failed = list(failures)
     rows = EncodedRows(encoded, texts)
     for about in (METRICS[metric] for metric in metrics):
@@ -220,6 +225,7 @@ def scored_rows(
         sorted(failed, key=lambda failure: failure.index),
         rows.cut,
         [each.row.image for each in rows.rows],
+        {each.index: prompts[each.index] for each in failed if prompts is not None and each.index in prompts},
     )
 
 

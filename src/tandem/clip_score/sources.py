@@ -31,20 +31,24 @@ _NUMBERS = re.compile(r"(\d+\s+)+|(\s+\d+)+$")  # counters and seeds at the ends
 
 
 def is_table(source: str) -> bool:
-    """Whether this names a table: CSV and TSV with a header, or JSON Lines."""
+    """Whether this names a table, which may not be there: CSV and TSV with a header, or JSON Lines."""
+    if source.startswith(("http://", "https://")):
+        return False
     path = user_path(source, strict=False)
-    return path.suffix.lower() in (*SEPARATORS, *LINES) and path.is_file()
+    return path.suffix.lower() in (*SEPARATORS, *LINES) and not path.is_dir()
 
 
 class Table:
     """The rows of a table: `metrics` are those that its columns allow; `rows()` reads it as a stream.
 
     `columns` names the columns of fields, where they do not have their usual names. Rows whose path leads out of the
-    table's folder have an `error`.
+    table's folder, and rows that lack a text, have an `error`.
     """
 
     def __init__(self, source: str, columns: Mapping[str, str] | None = None) -> None:
         self.path = user_path(source)
+        if not self.path.is_file():
+            raise DataError(f"{self.path}: expected a table, there is no such file")
         lines = read_lines(self.path)
         first = next(lines, None)
         if first is None:
@@ -76,14 +80,17 @@ class Table:
                     images[name] = self._image(found[name], place)
                 except ImageError as error:
                     refused, images[name] = error, error.source
+            prompt = _text(found.get("prompt"), self.columns.get("prompt"), place)
+            references = _references(found.get("references"), place)
+            source_prompt = _text(found.get("source_prompt"), self.columns.get("source_prompt"), place)
+            texts = {"prompt": prompt, "references": references, "source_prompt": source_prompt}
+            empty = next((name for name, text in texts.items() if name in self.columns and not text), None)
+            if refused is None and empty is not None:
+                refused = ImageError(
+                    images["image"], f"no {empty.replace('_', ' ')}: {self.columns[empty]} is empty", "invalid"
+                )
             yield ScoreRow(
-                images["image"],
-                _text(found.get("prompt"), self.columns.get("prompt"), place),
-                _references(found.get("references"), place),
-                images.get("source_image"),
-                _text(found.get("source_prompt"), self.columns.get("source_prompt"), place),
-                place,
-                refused,
+                images["image"], prompt, references, images.get("source_image"), source_prompt, place, refused
             )
 
     def _image(self, value: Any, place: str) -> str:
@@ -153,29 +160,26 @@ def source_in(folder: str, root: str) -> Callable[[str], str]:
 
 def file_rows(
     images: Sequence[Any],
-    skipped: list[ImageError],
     *,
     prompt: Callable[[str], str] | None = None,
     source_image: Callable[[str], str] | None = None,
     source_prompt: str | None = None,
     takes_any: bool = False,
 ) -> Iterator[ScoreRow]:
-    """A row for each image; the errors of those without a prompt or a source image go to `skipped`.
+    """A row for each image; those without a prompt or a source image have an `error`.
 
     `takes_any`: the functions need no path, so that an image may be an open file.
     """
     for image in images:
+        text = source = refused = None
         try:
             if not isinstance(image, str) and not takes_any:
                 raise ImageError(source_name(image), "no prompt: it has no file name", "invalid")
-            yield ScoreRow(
-                image,
-                prompt(image) if prompt else None,
-                source_image=source_image(image) if source_image else None,
-                source_prompt=source_prompt,
-            )
+            text = prompt(image) if prompt else None
+            source = source_image(image) if source_image else None
         except ImageError as error:
-            skipped.append(error)
+            refused = error
+        yield ScoreRow(image, text, source_image=source, source_prompt=source_prompt, error=refused)
 
 
 def _chosen(there: Sequence[str], named: Mapping[str, str], path: Path) -> dict[str, str]:
@@ -198,11 +202,12 @@ def _chosen(there: Sequence[str], named: Mapping[str, str], path: Path) -> dict[
 
 
 def _text(value: Any, column: str | None, place: str) -> str | None:
-    if column is None:
+    """The text of a row; None for an empty cell. Raises `DataError` for what is no text."""
+    if column is None or value is None or value == "":
         return None
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str):
         raise DataError(f"{place}: expected a text in {column}, found {shown(value)}")
-    return value
+    return value if value.strip() else None
 
 
 def _references(value: Any, place: str) -> tuple[str, ...]:

@@ -179,7 +179,6 @@ def _rows_of_files(
     metrics = sources.possible({name for name, value in fields.items() if value is not None})
     rows = sources.file_rows(
         found.images,
-        skipped,
         prompt=prompt,
         source_image=source,
         source_prompt=arguments.source_prompt,
