@@ -18,13 +18,13 @@ from support.hostile import connected, head, received
 from support.serving import LONG_S, Server, serving, toy_collection
 
 pytestmark = pytest.mark.server
-KEY, OTHER = "the-key-of-the-honest", "the-key-of-someone-else"
+KEY, OTHER, NEW = "the-key-of-the-honest", "the-key-of-someone-else", "the-key-of-a-newcomer"
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("keys") / "keys"
-    path.write_text(f"{KEY}\n{OTHER}\n")
+    path.write_text(f"{KEY}\n{OTHER}\n{NEW}\n")
     path.chmod(0o600)
     return path
 
@@ -103,12 +103,12 @@ def test_who_asks_too_often_is_told_to_wait_and_others_are_not(server: Server, h
 def test_who_guesses_keys_has_to_wait_and_the_honest_of_the_same_address_do_not(
     server: Server, http: httpx.Client
 ) -> None:
-    answered(http)  # its key is known to be right from here
     guesses = [httpx.get(f"{server.url}/v1/models", headers={"x-api-key": f"guess-{i:020}"}) for i in range(12)]
     assert [each.status_code for each in guesses[:5]] == [401] * 5
     late = [each for each in guesses if each.status_code == 429]
     assert late
     assert int(late[0].headers["retry-after"]) >= 1
+    assert httpx.get(f"{server.url}/v1/models", headers={"x-api-key": NEW}).status_code == 200  # never seen before
     answered(http)
 
 

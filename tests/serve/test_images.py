@@ -76,6 +76,7 @@ def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
         (b"x" * 100_001, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png;base64," + "a" * 140_000, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png," + "%41" * 100_010, "too_large", "more bytes than the limit of 100,000"),
+        ("data:image/png," + "a" * (2**20 + 1), "too_large", "percent-encoding, of more than 1,048,576 characters"),
         (announcing(20_000, 20_000), "too_large", "20,000 x 20,000 pixels, more than the limit of"),
         ("http://example.org/a.png", "forbidden", "not fetched here"),
         ("HTTPS://127.0.0.1/a.png", "forbidden", "not fetched here"),

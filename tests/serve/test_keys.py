@@ -177,6 +177,15 @@ def test_a_file_of_keys_that_others_may_read_is_known(tmp_path: Path, mode: int,
         path.chmod(open_to_others)
         with pytest.raises(TandemError, match=r"other users may write to .*; run: chmod 600"):
             KeyFile(path)
+        clock = Clock()
+        shared = KeyFile(path, allow_shared=True, clock=clock)  # where chmod changes nothing
+        assert shared.writable_by_others
+        path.write_text(TWO)
+        clock.now += 2
+        assert shared.allows(TWO)  # and still when it is read again
+        path.write_text(ONE)
+    path.chmod(mode)
+    assert not KeyFile(path, allow_shared=True).writable_by_others
 
 
 def test_a_byte_order_mark_and_other_line_ends_are_no_part_of_a_key(tmp_path: Path) -> None:

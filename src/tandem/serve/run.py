@@ -49,8 +49,12 @@ def serve(
     from tandem.serve.service import open_service
 
     # Errors in it are reported before models are loaded.
-    if settings.keys_file is not None and KeyFile(settings.keys_file).readable_by_others:
-        say(f"warning: other users of this machine may read {settings.keys_file}; run: chmod 600 {settings.keys_file}")
+    if settings.keys_file is not None:
+        keys = KeyFile(settings.keys_file, allow_shared=settings.allow_shared_keys)
+        if keys.writable_by_others:
+            say(f"warning: other users of this machine may write to {settings.keys_file}, and so let themselves in")
+        elif keys.readable_by_others:
+            say(f"warning: other users of this machine may read {keys.path}; run: chmod 600 {keys.path}")
     listening = bound(settings)
     try:
         service = open_service(settings, collections, model=model, loading=loading)

@@ -174,7 +174,7 @@ def open_service(
     loading: dict[str, Any] | None = None,
 ) -> Service:
     """Load the models and open the collections to serve. Raises `TandemError` if one cannot be."""
-    keys = None if settings.keys_file is None else KeyFile(settings.keys_file)
+    keys = None if settings.keys_file is None else KeyFile(settings.keys_file, allow_shared=settings.allow_shared_keys)
     metrics = Metrics()
     fetcher = Fetcher.of(settings.allow_fetch, max_bytes=settings.max_body_bytes) if settings.allow_fetch else None
     registry = CollectionRegistry(

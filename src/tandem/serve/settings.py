@@ -21,6 +21,7 @@ class Settings:
     port: Annotated[int, Range(least=0, most=65535)] = 8000  # 0: any that is free
     allow_hosts: tuple[str, ...] = ()  # further host names that it accepts; see `hosts`
     keys_file: Path | None = None
+    allow_shared_keys: bool = False  # a key file that other users may write to: some file systems keep no permissions
     allow_fetch: tuple[str, ...] = ()  # hosts whose images may be fetched
     uploads: Path | None = None  # where originals of added images are stored; None: in each collection's folder
     read_only: bool = False  # images can be neither added nor deleted

@@ -48,6 +48,12 @@ def add_arguments(parser: Parser) -> None:
         help="accepted API keys of 16 characters or more, one per line; read again when it changes, and on SIGHUP",
     )
     parser.add_argument(
+        "--allow-shared-key-file",
+        action="store_true",
+        help="take an --api-key-file that other users may write to: for file systems that keep no permissions (vfat, "
+        "CIFS, drives of Windows)",
+    )
+    parser.add_argument(
         "--allow-fetch",
         action="append",
         default=[],
@@ -139,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
         port=arguments.port,
         allow_hosts=tuple(arguments.allow_host),
         keys_file=user_path(arguments.api_key_file) if arguments.api_key_file else None,
+        allow_shared_keys=arguments.allow_shared_key_file,
         allow_fetch=tuple(arguments.allow_fetch),
         uploads=uploads,
         read_only=arguments.read_only,

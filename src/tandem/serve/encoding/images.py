@@ -26,6 +26,7 @@ from tandem.serve.encoding.fetching import Fetcher
 
 Pixels = NDArray[np.uint8]
 MAX_FETCHES = 16  # at a time
+MAX_PERCENT_ENCODED = 2**20  # characters of a data URI without base64: decoding it takes a hundred times their memory
 
 _Result = TypeVar("_Result")
 
@@ -148,6 +149,9 @@ def decode_data_uri(text: str, name: str, limits: Limits) -> bytes:
     if len(data) * (3 if in_base64 else 1) > limits.max_bytes * (4 if in_base64 else 3) + 8:  # %41 is one byte
         raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}", "too_large")
     if not in_base64:
+        if len(data) > MAX_PERCENT_ENCODED:
+            reason = f"a data URI in percent-encoding, of more than {MAX_PERCENT_ENCODED:,} characters: send base64"
+            raise ImageError(name, reason, "too_large")
         return unquote_to_bytes(data)
     try:
         characters = data.encode("ascii").translate(None, b" \t\r\n")

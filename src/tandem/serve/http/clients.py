@@ -14,9 +14,8 @@ from typing import Any
 from tandem.serve.http.problems import ProblemError
 
 REMEMBERED = 10_000  # clients, of each kind of memory; the ones seen longest ago are forgotten first
-FREE_FAILURES = 5  # wrong keys before an address has to wait
+FREE_FAILURES = 5  # wrong keys before an address has to wait with the next
 LONGEST_WAIT_S = 60.0
-PROVED_S = 3600.0  # how long a key that was right from an address is taken from it, whatever else comes from there
 HEALTH, METRICS, PAGE, WORK = "health", "metrics", "page", "work"
 LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")  # what a key is asked for
 OPEN = ("/healthz", "/readyz")  # for health checks, without a key; so is the page, which contains no images
@@ -88,44 +87,30 @@ class _Failures:
 
 
 class WrongKeys:
-    """Addresses that bring wrong keys: after a few each further one doubles the wait before a key is looked at.
+    """Addresses that bring wrong keys: after a few, each further one doubles the wait before the next is answered 401.
 
-    A key that was right from an address lately is taken from it all the same: who guesses behind the same proxy must
-    not lock the others out.
+    A right key never waits: who guesses behind the same proxy must not lock the others out. What the wait costs a
+    guesser is small beside the keys' length (`keys.MIN_KEY_LENGTH`); it keeps logs and answers few.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
-        self._proved: OrderedDict[tuple[str, str], float] = OrderedDict()
-
-    def check(self, address: str, key: str | None) -> None:
-        """Raises `ProblemError` 429 where the address has to wait. `key` is the name of the one it brings, if right."""
-        found = self._failures.get(address)
-        now = self._clock()
-        if found is None or now >= found.until:
-            return
-        if key is not None and now - self._proved.get((address, key), -PROVED_S) < PROVED_S:
-            return
-        wait_s = max(1, round(found.until - now))
-        detail = f"too many wrong API keys from this address; try again in {wait_s} s"
-        raise ProblemError(429, "Too Many Requests", detail, retry_after_s=wait_s)
 
     def wrong(self, address: str) -> None:
-        found = self._failures.pop(address, None) or _Failures()
+        """Count a wrong key. Raises `ProblemError` 429 where the address has to wait; that one is not counted."""
         now = self._clock()
+        found = self._failures.pop(address, None) or _Failures()
+        self._failures[address] = found  # as the one seen last
+        if now < found.until:
+            wait_s = max(1, round(found.until - now))
+            detail = f"too many wrong API keys from this address; try again in {wait_s} s, or with a right one"
+            raise ProblemError(429, "Too Many Requests", detail, retry_after_s=wait_s)
         if now - found.until > LONGEST_WAIT_S:
             found.count = 0
         found.count += 1
         found.until = now
         if found.count > FREE_FAILURES:
             found.until += min(LONGEST_WAIT_S, 2.0 ** min(found.count - FREE_FAILURES - 1, 10))
-        self._failures[address] = found
         if len(self._failures) > REMEMBERED:
             self._failures.popitem(last=False)
-
-    def right(self, address: str, key: str) -> None:
-        self._proved.pop((address, key), None)
-        self._proved[address, key] = self._clock()
-        if len(self._proved) > REMEMBERED:
-            self._proved.popitem(last=False)

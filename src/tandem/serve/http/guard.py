@@ -208,10 +208,7 @@ class RequestGuard:
             raise ProblemError(503, "API keys unavailable", detail)
         authorization, x_api_key = headers.get(b"authorization"), headers.get(b"x-api-key")
         key = keys.find(authorization=authorization, x_api_key=x_api_key)
-        if authorization or x_api_key:
-            self._wrong_keys.check(address, key)
         if key is not None:
-            self._wrong_keys.right(address, key)
             return Client(address, key)
         if authorization or x_api_key:
             self._wrong_keys.wrong(address)

@@ -31,15 +31,21 @@ _Signature = tuple[int, int, int, int, int]
 class KeyFile:
     """The keys that a server accepts. Only their hashes are kept in memory."""
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises `TandemError` if the file cannot be read or has no key: a server must not start unprotected."""
+    def __init__(
+        self, path: str | Path, *, allow_shared: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`allow_shared` takes a file that other users may write to: some file systems keep no permissions.
+
+        Raises `TandemError` if the file cannot be read or has no key: a server must not start unprotected.
+        """
         self.path = user_path(path)
+        self.allow_shared = allow_shared
         self.problem: str | None = None  # why no key is accepted now, for the log
         self._clock = clock
         self._checked = clock()
         self._said = float("-inf")
         self._signature: _Signature | None
-        self._signature, self._hashes = _read(self.path)
+        self._signature, self._hashes = _read(self.path, allow_shared)
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -47,7 +53,15 @@ class KeyFile:
     @property
     def readable_by_others(self) -> bool:
         """Whether other users of this machine may read the keys."""
-        return bool(self._signature and os.name == "posix" and self._signature[4] & stat.S_IROTH)
+        return self._others_may(stat.S_IROTH)
+
+    @property
+    def writable_by_others(self) -> bool:
+        """Whether other users of this machine may put keys of their own into it, which `allow_shared` takes."""
+        return self._others_may(_OTHERS_WRITE)
+
+    def _others_may(self, bits: int) -> bool:
+        return bool(self._signature and os.name == "posix" and self._signature[4] & bits)
 
     def find(self, *, authorization: str | None = None, x_api_key: str | None = None) -> str | None:
         """A name for the key of the file that the headers have, which tells nothing of it; None without any.
@@ -100,7 +114,7 @@ class KeyFile:
         self._checked = now
         try:
             if _signature(os.stat(self.path)) != self._signature:
-                self._signature, self._hashes = _read(self.path)
+                self._signature, self._hashes = _read(self.path, self.allow_shared)
                 _log.info("%s: %d API keys read", self.path, len(self._hashes))
             self.problem = None
         except (OSError, TandemError) as error:
@@ -120,13 +134,13 @@ def bearer(authorization: str | None) -> str | None:
     return key.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _read(path: Path) -> tuple[_Signature, tuple[bytes, ...]]:
+def _read(path: Path, allow_shared: bool) -> tuple[_Signature, tuple[bytes, ...]]:
     try:
         # Without waiting: a named pipe would keep the server waiting for who writes to it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
             status = os.fstat(descriptor)  # before reading, so that a later change is noticed
-            _check_file(path, status)
+            _check_file(path, status, allow_shared)
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(MAX_FILE_BYTES + 1)
         finally:
@@ -140,12 +154,16 @@ def _read(path: Path) -> tuple[_Signature, tuple[bytes, ...]]:
     return _signature(status), _parse(content, path)
 
 
-def _check_file(path: Path, status: os.stat_result) -> None:
+def _check_file(path: Path, status: os.stat_result, allow_shared: bool) -> None:
     """Raises `TandemError` for what is no file, and for one that other users may write to: it is not ours alone."""
     if not stat.S_ISREG(status.st_mode):
         raise TandemError(f"{path}: the file of API keys cannot be read: it is no regular file")
-    if os.name == "posix" and status.st_mode & _OTHERS_WRITE:
-        raise TandemError(f"{path}: other users may write to the file of API keys; run: chmod 600 {path}")
+    if os.name == "posix" and status.st_mode & _OTHERS_WRITE and not allow_shared:
+        raise TandemError(
+            f"{path}: other users may write to the file of API keys; run: chmod 600 {path}; or, where the file system "
+            "keeps no permissions (vfat, CIFS, drives of Windows), move it to one that does, or give "
+            "--allow-shared-key-file"
+        )
 
 
 def _parse(content: bytes, path: Path) -> tuple[bytes, ...]:
