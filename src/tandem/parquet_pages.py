@@ -126,31 +126,36 @@ def _skipped(content: bytes, at: int, kind: int, depth: int) -> int:
     """Where a value of this kind ends."""
     if depth > _DEEPEST:
         raise IndexError("nested too deeply")
-    match kind:
-        case 1 | 2:  # _TRUE, _FALSE: the value is in its kind
+    if kind in (_TRUE, _FALSE):  # the value is in its kind
+        return at
+    if kind == _BYTE:
+        return at + 1
+    if kind in (_I16, _I32, _I64):
+        return _unsigned(content, at)[1]
+    if kind == _DOUBLE:
+        return at + 8
+    if kind == _BINARY:
+        length, at = _unsigned(content, at)
+        return at + length
+    if kind in (_LIST, _SET):
+        return _skipped_list(content, at, depth)
+    if kind != _STRUCT:
+        raise IndexError("a kind that page headers do not have")
+    while True:
+        head, at = content[at], at + 1
+        if head & 15 == _STOP:
             return at
-        case 3:  # _BYTE
-            return at + 1
-        case 4 | 5 | 6:
-            return _unsigned(content, at)[1]
-        case 7:
-            return at + 8
-        case 8:
-            length, at = _unsigned(content, at)
-            return at + length
-        case 9 | 10:  # lists and sets
-            head, at = content[at], at + 1
-            count, at = (head >> 4, at) if head >> 4 < 15 else _unsigned(content, at)
-            for _ in range(count):
-                at = _skipped(content, at, _BYTE if head & 15 in (1, 2) else head & 15, depth + 1)
-            return at
-        case 12:
-            while True:
-                head, at = content[at], at + 1
-                if head & 15 == _STOP:
-                    return at
-                if not head >> 4:
-                    at = _unsigned(content, at)[1]
-                at = _skipped(content, at, head & 15, depth + 1)
-        case _:
-            raise IndexError("a kind that page headers do not have")
+        if not head >> 4:
+            at = _unsigned(content, at)[1]
+        at = _skipped(content, at, head & 15, depth + 1)
+
+
+def _skipped_list(content: bytes, at: int, depth: int) -> int:
+    head, at = content[at], at + 1
+    count, at = (head >> 4, at) if head >> 4 < 15 else _unsigned(content, at)
+    kind = _BYTE if head & 15 in (_TRUE, _FALSE) else head & 15  # in lists a value of these has a byte
+    if count > len(content) - at:  # each takes a byte at least
+        raise IndexError("a list ends too early")
+    for _ in range(count):
+        at = _skipped(content, at, kind, depth + 1)
+    return at

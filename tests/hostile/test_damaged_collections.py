@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
@@ -220,6 +221,33 @@ def test_rows_are_read_once_to_be_verified(tmp_path: Path, monkeypatch: pytest.M
     np.testing.assert_array_equal(file.read(0, 8), rows)
     np.testing.assert_array_equal(file.gather(np.array([1, 3])), rows[[1, 3]])
     assert verified == [2, 6]
+
+
+def test_sound_rows_stay_sound_while_another_thread_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.eye(8, dtype=np.float32)[np.arange(600) % 8]
+    vector_file.append(tmp_path / "v.f32", 0, rows)
+    sums = checksums.of_vectors(rows)
+    copied, grown, original = threading.Event(), threading.Event(), np.concatenate
+
+    def slowly(parts: Any) -> Any:
+        made = original(parts)
+        if threading.current_thread() is grower:
+            copied.set()  # of checksums that are not there yet
+            grown.wait(0.2)  # with the lock held, no one can write to the old arrays meanwhile
+        return made
+
+    def read(first: int, last: int) -> dict[int, Any]:
+        if threading.current_thread() is not grower and not copied.is_set():
+            grower.start()
+            assert copied.wait(10)
+        return {block: sums[block * checksums.ROWS : (block + 1) * checksums.ROWS] for block in range(first, last + 1)}
+
+    file = vector_file.VectorFile(tmp_path / "v.f32", 8, read)
+    grower = threading.Thread(target=lambda: file._grow(600))
+    monkeypatch.setattr(vector_file.np, "concatenate", slowly)
+    file.gather(np.array([3, 400]))
+    grower.join()
+    assert len(file.sound(np.arange(300))) == 300
 
 
 LEDGER_DAMAGE: dict[str, Any] = {

@@ -272,6 +272,20 @@ def test_parquet_with_pages_of_every_kind_is_read(tmp_path: Path) -> None:
         assert list(samples.parquet_cells(path, "text", [3, 499])) == ["3", "499"]
 
 
+def test_a_page_header_with_a_list_without_end_is_refused(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    path = parquet(tmp_path / "list.parquet", {"image": [b"a" * 2000] * 50}, compression="none", use_dictionary=False)
+    with pyarrow.parquet.ParquetFile(path) as file:
+        at = file.metadata.row_group(0).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    header = b"\x19\xf3" + b"\x80" * 8 + b"\x40"  # a list of 2**62 bytes
+    content[at : at + len(header)] = header
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="has no header"):
+        list(samples.parquet_rows(path, ["image"]))
+
+
 def test_parquet_names_files_of_its_own_folder_only(tmp_path: Path, pictures: Path) -> None:
     outside = tmp_path / "outside.png"
     toy.random_image(7, (24, 20)).save(outside)

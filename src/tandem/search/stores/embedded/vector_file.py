@@ -185,15 +185,17 @@ class VectorFile:
         blocks, starts = np.unique(positions // checksums.ROWS, return_index=True)
         lasts = positions[np.append(starts[1:], len(positions)) - 1]  # of each block
         missing = blocks[self._asked[blocks] <= lasts]
-        if len(missing):  # not read yet, or a writer has added rows to the last block since
+        # Not read yet, or a writer has added rows to the last block since
+        read = self._read_checksums(int(missing[0]), int(missing[-1])) if len(missing) else {}
+        with self._lock:  # another thread may be making room: what is written to the old arrays would be lost
             self._asked[missing] = (missing + 1) * checksums.ROWS  # where there are none, once is enough
-            for block, read in self._read_checksums(int(missing[0]), int(missing[-1])).items():
+            for block, sums in read.items():
                 start = block * checksums.ROWS
-                found = read[: max(0, min(checksums.ROWS, len(self._checksums) - start))]
+                found = sums[: max(0, min(checksums.ROWS, len(self._checksums) - start))]
                 self._checksums[start : start + len(found)] = found
                 self._has_checksum[start : start + len(found)] = True
                 self._asked[block] = start + len(found)
-        return self._checksums[positions], self._has_checksum[positions]
+            return self._checksums[positions], self._has_checksum[positions]
 
     def _grow(self, rows: int) -> None:
         """Room for what is known of so many rows."""
