@@ -1,5 +1,8 @@
 """Where one level, one pixel or one sign would be lost: floats, turned photos, odd padding, large logits."""
 
+import io
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -122,3 +125,22 @@ def test_patches_stand_in_rows_and_what_is_left_is_zero(most: int) -> None:
         assert found[i, :-4].tolist() == square[top : top + 4, left : left + 4].ravel().tolist()
     assert not found[4:, :-4].any()
     assert found[:, -4:].tolist() == [[0, 2, 0, 2]] * most
+
+
+def test_a_decoder_that_looks_past_a_short_file_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def past(head: bytes) -> bool:
+        raise struct.error("unpack requires a buffer of 14 bytes")
+
+    Image.init()
+    factory, _ = Image.OPEN["QOI"]
+    monkeypatch.setitem(Image.OPEN, "QOI", (factory, past))
+    with pytest.raises(ImageError, match="not an image"):
+        load_image(b"\xfe\xfd")
+
+
+def test_the_reader_of_heic_is_brought_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    heif.from_pillow(scene(64, 48)).save(file)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    assert load_image(file.getvalue()).size == (64, 48)

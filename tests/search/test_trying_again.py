@@ -12,6 +12,7 @@ from support.collection_toys import contents, counts, fresh, reasons, run, same,
 
 from tandem.search.indexing import preparing, walking
 from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.reconciling import reconcile
 
 
 @pytest.fixture
@@ -153,3 +154,15 @@ def test_after_a_run_that_was_cut_short_only_what_is_unknown_is_read(
     assert counts(run(home, home / "images")) == {"unchanged": 3}
     assert read == ["1.png"]
     assert same(contents(home), fresh(home, home / "images"))
+
+
+def test_images_whose_paths_the_ledger_confirms_lose_none(home: Path) -> None:
+    run(home, home / "images")
+    with writing(home) as (store, ledger):
+        ledger.set_about({"reconciled": "no"})
+        reconcile(store, ledger)
+        assert next(ledger.pending_removals(), None) is None
+        path = str(home / "images/1.png")
+        ledger.update([replace(ledger.lookup([path])[path], id="another")])
+        reconcile(store, ledger)
+        assert next(ledger.pending_removals()) == [(path, "another")]

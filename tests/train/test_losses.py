@@ -284,3 +284,11 @@ def test_similarity_to_a_teacher_is_a_mean_over_images_and_one_over_texts() -> N
     )
     found = similarity_loss((images, texts, 2.0), (teacher_images, teacher_texts, 3.0))
     torch.testing.assert_close(found, (by_image + by_text) / 2)
+
+
+def test_pairs_of_a_process_stand_at_its_place_among_all_texts() -> None:
+    like = torch.zeros(1, dtype=torch.float64)
+    pairs = SparseTargets.paired(2, 4, 9, like)
+    assert (pairs.rows.tolist(), pairs.columns.tolist()) == ([0, 1], [4, 5])
+    assert (pairs.values.tolist(), pairs.column_sums.tolist()) == ([1, 1], [1] * 9)
+    assert (pairs.images, pairs.total_images, pairs.values.dtype) == (2, 9, torch.float64)

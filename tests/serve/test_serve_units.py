@@ -1,0 +1,172 @@
+"""The arithmetic of the server's limits, without a server: queues, rates, waits, ranges, bodies, keys, priorities."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tandem.errors import TandemError
+from tandem.serve import background
+from tandem.serve.encoding.fair_queue import FairQueue
+from tandem.serve.http import clients, keys, ranges
+from tandem.serve.http.clients import WrongKeys
+from tandem.serve.http.guard import RequestGuard, _Counted
+from tandem.serve.http.problems import ProblemError
+from tandem.serve.service import Service
+
+
+def test_requests_take_turns_and_people_come_first() -> None:
+    queue: FairQueue[str] = FairQueue()
+    queue.add(list("aaaa"))
+    queue.add(list("bb"))
+    queue.add([])
+    queue.add(list("zz"), background=True)
+    assert (len(queue), queue.has_people) == (8, True)
+    assert sorted(queue) == sorted("aaaabbzz")
+    assert [queue.ahead_of(count) for count in (1, 2, 3, 9)] == [2, 4, 5, 6]
+    assert list(queue.firsts(background=False)) == ["a", "b"]
+    assert [queue.take(background=False) for _ in range(7)] == [*"ababaa", None]
+    assert [queue.take(background=True) for _ in range(3)] == ["z", "z", None]
+    assert (len(queue), queue.has_people, queue.ahead_of(5)) == (0, False, 0)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def waits(found: WrongKeys, address: str = "a", key: str | None = None) -> int:
+    """Seconds that an address has to wait, 0 for one that is served."""
+    try:
+        found.check(address, key)
+    except ProblemError as problem:
+        return int(problem.retry_after_s or -1) if problem.status == 429 else -problem.status
+    return 0
+
+
+def test_each_further_wrong_key_doubles_the_wait() -> None:
+    clock = Clock()
+    found = WrongKeys(clock)
+    seen = []
+    for _ in range(clients.FREE_FAILURES + 8):
+        found.wrong("a")
+        seen.append(waits(found))
+    assert seen == [0] * clients.FREE_FAILURES + [1, 2, 4, 8, 16, 32, 60, 60]
+    assert waits(found, "b") == 0
+    found.right("a", "mine")
+    assert (waits(found, key="mine"), waits(found, key="other")) == (0, 60)
+    clock.now += 60
+    assert waits(found) == 0
+    found.wrong("a")
+    assert waits(found) == 60  # at once again
+    clock.now += 2 * clients.LONGEST_WAIT_S + 1
+    found.wrong("a")
+    assert waits(found) == 0  # forgotten after a while
+
+
+def test_only_the_addresses_of_late_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "REMEMBERED", 3)
+    found = WrongKeys(Clock())
+    for address in "abcd":
+        found.wrong(address)
+        found.right(address, "mine")
+    assert list(found._failures) == list("bcd")
+    assert [address for address, _ in found._proved] == list("bcd")
+
+
+@pytest.mark.parametrize(
+    ("header", "part", "said"),
+    [("bytes=0-4", b"01234", "bytes 0-4/10"), ("bytes=3-", b"3456789", "bytes 3-9/10"),
+     ("bytes=-2", b"89", "bytes 8-9/10"), ("bytes=9-20", b"9", "bytes 9-9/10"), ("bytes=4-4", b"4", "bytes 4-4/10")],
+)  # fmt: skip
+def test_a_part_of_a_file_is_that_part(tmp_path: Path, header: str, part: bytes, said: str) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    answer = ranges.answer(tmp_path / "a", "video/mp4", header)
+    assert (answer.status_code, answer.body, answer.headers["content-range"]) == (206, part, said)
+    assert (answer.headers["content-length"], answer.media_type) == (str(len(part)), "video/mp4")
+
+
+@pytest.mark.parametrize("header", ["bytes=10-", "bytes=12-13"])
+def test_a_part_outside_of_a_file_is_refused(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a").write_bytes(b"0123456789")
+    with pytest.raises(ProblemError) as found:
+        ranges.answer(tmp_path / "a", "video/mp4", header)
+    assert found.value.status == 416
+
+
+def room(held: int, own: int, more: int) -> bool:
+    """Whether a request that holds `own` of the `held` bytes may hold so many more, where 100 are allowed."""
+    guard = SimpleNamespace(_held=held, _settings=SimpleNamespace(max_bodies_bytes=100))
+    try:
+        RequestGuard._check_room(guard, more, _Counted(own))  # type: ignore[arg-type]
+    except ProblemError as problem:
+        return problem.status != 503
+    return True
+
+
+def test_bodies_share_a_room_and_one_alone_is_always_taken() -> None:
+    assert room(60, 20, 40)
+    assert not room(60, 20, 41)
+    assert room(60, 60, 1000)  # its own limit is another
+    assert room(0, 0, 1000)
+    assert not room(100, 0, 1)
+
+
+def service(**limits: Any) -> Any:
+    settings = {"max_batch": 1, "max_text_characters": 10, "max_request_characters": 80, **limits}
+    return SimpleNamespace(settings=SimpleNamespace(**settings))
+
+
+def filled(labels: list[str], templates: list[str], **limits: Any) -> str:
+    try:
+        Service.check_filled(service(**limits), labels, templates)
+    except ProblemError as problem:
+        return str(problem.title) if problem.status == 413 else f"{problem.status}"
+    return ""
+
+
+def test_labels_in_templates_are_counted_before_they_are_filled_in() -> None:
+    assert filled(["a"] * 8, ["{}"] * 2) == ""
+    assert filled(["a"] * 17, ["{}"]) == "Too many at once"
+    assert filled(["a"] * 9, ["{}"] * 2) == "Too many at once"
+    assert filled(["a" * 10], ["{}"]) == ""
+    assert filled(["a" * 11, "a"], ["{}"]) == "Text too long"
+    assert filled(["a"], ["{}" + "x" * 9]) == "Text too long"
+    # 2 templates of 5, 4 labels of 5: 2 x 20 + 4 x 10 characters
+    assert filled(["abcde"] * 4, ["abc{}"] * 2) == ""
+    assert filled(["abcde"] * 4, ["abc{}"] * 2, max_request_characters=79) == "Text too long"
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_file_of_keys_has_its_size_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(b"k" * 32 + b"\n" + b"#" * 67 + b"\n" * more)
+    path.chmod(0o600)
+    monkeypatch.setattr(keys, "MAX_FILE_BYTES", 100)
+    if more:
+        with pytest.raises(TandemError, match="it has more than 100 bytes"):
+            keys._read(path)
+    else:
+        assert len(keys._read(path)[1]) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a priority for each thread")
+def test_a_thread_stands_back_alone() -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    seen: list[int] = []
+
+    def work() -> None:
+        background.stand_back()
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [max(background.NICENESS, before)] or seen == [background.NICENESS]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
