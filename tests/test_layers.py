@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "pixels": {"config", "errors"},
     "http_limits": set(),
     "plain_line": {"files"},
-    "fetch": {"http_limits", "errors"},
+    "fetch": {"http_limits", "plain_line", "errors"},
     "prefetch": set(),
     "processor": set(),
     "decompression_bombs": {"decoding"},
@@ -171,7 +171,7 @@ LAYERS["mcp_server"] = {"defaults", "errors", "files", "image", "model", "pixels
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors", "localization"}
-LAYERS["client"] |= {"http_limits"}
+LAYERS["client"] |= {"http_limits", "plain_line"}
 # Each of these may import exactly what it does: whoever needs more says so here.
 EXACT = ("videos", "localization", "conditioning", "clip_score", "guidance", "moderation", "compat", "mcp_server")
 _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}

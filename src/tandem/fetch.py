@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 from tandem.errors import HubError, ImageError
 from tandem.http_limits import ACCEPTED, BodyError, bounded, read_body, within
+from tandem.plain_line import plain_line
 
 if TYPE_CHECKING:
     import httpx
@@ -53,18 +54,19 @@ def fetch(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
     except httpx.TimeoutException:
         raise ImageError(url, f"no answer within {timeout_s:g} s", "timeout") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as error:
-        raise ImageError(url, f"cannot be fetched: {str(error) or type(error).__name__}", "not_found") from None
+        reason = plain_line(f"cannot be fetched: {str(error) or type(error).__name__}")
+        raise ImageError(url, reason, "not_found") from None
     raise ImageError(url, f"more than {MAX_REDIRECTS} redirects", "not_found")
 
 
 def _body(response: "httpx.Response", url: str, max_bytes: int, deadline: float) -> bytes:
     if response.status_code != 200:
-        said = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+        said = plain_line(f"the server answered {response.status_code} {response.reason_phrase}".rstrip())
         raise ImageError(url, said, "forbidden" if response.status_code in (401, 403, 451) else "not_found")
     try:
         return read_body(response, max_bytes, lambda: _check_time(url, deadline))
     except BodyError as error:
-        raise ImageError(url, str(error), "too_large" if error.too_large else "damaged") from None
+        raise ImageError(url, plain_line(str(error)), "too_large" if error.too_large else "damaged") from None
 
 
 def _check_time(url: str, deadline: float) -> None:
@@ -170,7 +172,7 @@ class _Failed(Exception):
     """An attempt that did not complete the file."""
 
     def __init__(self, reason: str, may_pass: bool) -> None:
-        super().__init__(reason)
+        super().__init__(plain_line(reason))  # a server's words may be in it
         self.may_pass = may_pass
 
 

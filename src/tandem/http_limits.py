@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import httpx
 
+KNOWN_HTTPX = "httpx>=0.27,<0.29"  # as in pyproject.toml; see `bounded`
 ACCEPTED = "identity"  # what is asked for; a single gzip is read, too
 _ENCODINGS = {"", "identity", "gzip", "x-gzip"}
 
@@ -81,10 +82,19 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def bounded(client: "httpx.Client") -> "httpx.Client":
-    """The same client, which keeps to `within`. httpx has no public way to say how connections are made."""
+    """The same client, which keeps to `within`.
+
+    httpx has no public way to say how connections are made beside the proxies of the environment; its private names are
+    used, and pyproject.toml admits the versions that have them. Raises `RuntimeError` for another one: exchanges that
+    nothing ends must not pass for bounded ones.
+    """
+    import httpx
+
     for transport in (client._transport, *client._mounts.values()):
-        pool = getattr(transport, "_pool", None)
-        if pool is not None:
+        if isinstance(transport, httpx.HTTPTransport):  # others, of tests, connect to nothing; None: no proxy
+            pool: Any = getattr(transport, "_pool", None)
+            if not hasattr(pool, "_network_backend"):
+                raise RuntimeError(f"httpx {httpx.__version__} is not one that Tandem knows: install {KNOWN_HTTPX}")
             pool._network_backend = _backend(pool._network_backend)
     return client
 

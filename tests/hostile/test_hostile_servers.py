@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -73,7 +74,7 @@ def test_no_encodings_in_encodings_are_unfolded(encoding: str) -> None:
 
 
 def test_a_gzip_is_unfolded_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(calls, "SMALL_BYTES", 1_000_000)
     unfolded: list[int] = []
 
     class Watched:
@@ -94,6 +95,79 @@ def test_a_gzip_is_unfolded_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> 
             fetch.fetch(url, max_bytes=1_000_000, timeout_s=5)
     assert caught.value.kind == "too_large"
     assert sum(unfolded) == 2 * 1_000_001
+
+
+def test_an_answer_is_read_as_far_as_what_was_asked_for_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "SMALL_BYTES", 1000)
+    asked: list[int] = []
+    read = http_limits.read_body
+    monkeypatch.setattr(calls, "read_body", lambda answer, most: (asked.append(most), read(answer, most))[1])
+    transport = httpx.MockTransport(lambda request: httpx.Response(404 if request.method == "GET" else 200, json={}))
+    here = client("http://there", transport=transport)
+    image, item = np.zeros((4, 4, 3), np.uint8), calls.ITEM_BYTES
+    asks: list[tuple[Callable[[], object], int]] = [
+        (lambda: here.embed_texts(["a"] * 3), 1000 + 3 * item),
+        (lambda: here.search("a", k=7), 1000 + 7 * item),
+        (lambda: here.label(["a", "b"], k=5), 1000 + 10 * item),
+        (lambda: here.locate(image, ["a"], heat_size=100), 1000 + item + 20_000),
+        (lambda: here.add([image] * 2), 1000 + 2 * item),
+        (lambda: here.search("a", k=10**6), calls.MAX_BYTES),
+        (lambda: here.classify(image, head="h"), 1000 + 32 * item),
+        (lambda: here.delete("a"), 1000),
+        (here.models, 1000),
+    ]
+    for ask, most in asks:
+        with pytest.raises(TandemError):
+            ask()
+        assert asked.pop() == most
+    with pytest.raises(TandemError):
+        here.classify(image, [f"cat {i}" for i in range(1000)])
+    assert item + 100_000 < asked.pop() < 2 * item + 200_000
+
+
+def test_words_of_a_server_command_no_terminal() -> None:
+    evil = "\x1b]0;owned\x07\x9b31m\u202e\n"
+    problem = {"title": evil, "detail": evil, "failures": [{"image": "images[0]", "error": evil, "kind": evil}]}
+    image = np.zeros((4, 4, 3), np.uint8)
+
+    def answering(status: int, document: object) -> tandem.Client:
+        body = json.dumps(document)
+        return client("http://there", transport=httpx.MockTransport(lambda _: httpx.Response(status, content=body)))
+
+    asks: list[tuple[Callable[[tandem.Client], object], int, object]] = [
+        (lambda there: there.models(), 422, problem),
+        (lambda there: there.classify(image, ["a"]), 422, problem),  # becomes an ImageError
+        (lambda there: there.delete("a"), 200, {"deleted": evil}),
+        (embed, 200, {"data": [{"index": evil}]}),
+    ]
+    for ask, status, document in asks:
+        with pytest.raises(TandemError) as caught:
+            ask(answering(status, document))
+        said = [str(caught.value), *(str(value) for value in vars(caught.value).values() if isinstance(value, str))]
+        assert all(each.isprintable() for each in said), said
+    for line in ("404 \x1b[2J\x07", "302 Found\r\nlocation: ftp://\x1b[2J"):
+        answer = f"HTTP/1.1 {line}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
+        with serving(lambda there, answer=answer: there.sendall(answer)) as url:  # type: ignore[misc]
+            with pytest.raises(TandemError) as caught:
+                client(url).models()
+            assert str(caught.value).isprintable()
+            with pytest.raises(ImageError) as caught:
+                fetch.fetch(url, max_bytes=1000, timeout_s=5)
+            assert str(caught.value).isprintable()
+
+
+def test_an_httpx_of_other_insides_is_an_error_and_not_unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'"{http_limits.KNOWN_HTTPX}"' in lines
+    there = httpx.Client()
+    del there._transport._pool  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match=r"httpx .* is not one that Tandem knows: install httpx>="):
+        http_limits.bounded(there)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    proxied = http_limits.bounded(httpx.Client())
+    pools = [each._pool for each in (proxied._transport, *proxied._mounts.values()) if each]  # type: ignore[attr-defined]
+    assert len(pools) > 1
+    assert {type(pool._network_backend).__qualname__ for pool in pools} == {"_backend.<locals>.Backend"}
 
 
 def test_a_gzip_that_is_whole_is_read() -> None:

@@ -14,8 +14,9 @@ from support.toy import SIZE, random_image
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
-from tandem.image import load_image, preprocess
+from tandem.image import Limits, load_image, preprocess
 from tandem.serve.encoding.batching import QueueFullError
+from tandem.serve.encoding.images import decode_data_uri
 
 # --- what is brought along ------------------------------------------------------------------------------------------
 
@@ -76,7 +77,6 @@ def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
         (b"x" * 100_001, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png;base64," + "a" * 140_000, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png," + "%41" * 100_010, "too_large", "more bytes than the limit of 100,000"),
-        ("data:image/png," + "a" * (2**20 + 1), "too_large", "percent-encoding, of more than 1,048,576 characters"),
         (announcing(20_000, 20_000), "too_large", "20,000 x 20,000 pixels, more than the limit of"),
         ("http://example.org/a.png", "forbidden", "not fetched here"),
         ("HTTPS://127.0.0.1/a.png", "forbidden", "not fetched here"),
@@ -87,6 +87,15 @@ def test_what_is_refused_and_with_which_message(value: str | bytes, kind: str, s
     assert (error.source, error.kind) == ("image", kind)
     assert says in str(error)
     assert len(str(error)) < 400
+
+
+def test_percent_encoding_is_for_small_images() -> None:
+    """31 MB of %41 took gigabytes."""
+    limits = Limits(max_bytes=64 * 2**20)
+    assert len(decode_data_uri("data:image/png," + "a" * 2**20, "image", limits)) == 2**20
+    with pytest.raises(ImageError, match="percent-encoding, of more than 1,048,576 characters: send base64") as caught:
+        decode_data_uri("data:image/png," + "a" * (2**20 + 1), "image", limits)
+    assert caught.value.kind == "too_large"
 
 
 def test_a_jpeg_of_many_passes_is_refused_before_it_takes_hours() -> None:

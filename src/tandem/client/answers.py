@@ -4,14 +4,15 @@ import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 
 from tandem.answer import Failure
 from tandem.arrays import Vectors
-from tandem.errors import DataError, ImageError
+from tandem.errors import DataError, ImageError, ImageErrorKind
 from tandem.image import ImageSource, source_name
+from tandem.plain_line import plain_line
 from tandem.search.results import Results
 from tandem.search.stores.protocol import are_unit
 
@@ -107,7 +108,8 @@ def failures_of(batch: Sequence[Sent], listed: Iterable[Mapping[str, Any]]) -> l
         if not 0 <= place < len(batch):
             raise ValueError(f"expected one of {len(batch):,} images, got {each['image']!r:.60}")
         sent = batch[place]
-        failures.append(Failure(sent.index, ImageError(source_name(sent.source), each["error"], each["kind"])))
+        reason, kind = plain_line(text(each["error"])), plain_line(text(each["kind"]))
+        failures.append(Failure(sent.index, ImageError(source_name(sent.source), reason, cast(ImageErrorKind, kind))))
     return failures
 
 

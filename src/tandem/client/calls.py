@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.errors import ClientError, ServerError, TandemError
 from tandem.http_limits import ACCEPTED, BodyError, bounded, read_body, within
+from tandem.plain_line import plain_line
 
 if TYPE_CHECKING:
     import httpx
 
-MAX_BYTES = 256 * 2**20  # of an answer
+MAX_BYTES = 256 * 2**20  # of any answer
+SMALL_BYTES = 16 * 2**20  # of one to a question without many parts; and of what errors say
+ITEM_BYTES = 128 * 2**10  # for each part that is asked for: a vector of 24,000 numbers in base64, a hit, a row
 SLOWEST_BYTES_S = 64 * 2**10  # at which requests are sent: their bodies may take longer than an answer
 FIRST_WAIT_S = 0.25
 MAX_WAIT_S = 30.0  # between two attempts, whatever the server asks for
@@ -64,13 +67,23 @@ class Calls:
         self._http.close()
 
     def document(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, wants: str, safe: bool = True
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        wants: str,
+        safe: bool = True,
+        items: int = 0,
+        item_bytes: int = ITEM_BYTES,
     ) -> dict[str, Any]:
         """The answered document, which must have the member `wants`. For `safe` see `answer`.
 
-        Raises `ClientError` for an answer that is no such document.
+        So many `items` are asked for: an answer is read as far as they may take. Raises `ClientError` for an answer
+        that is larger, or no such document.
         """
-        answer = self.answer(method, path, body, safe=safe)
+        most = min(MAX_BYTES, SMALL_BYTES + items * item_bytes)
+        answer = self.answer(method, path, body, safe=safe, max_bytes=most)
         try:
             document = answer.json(parse_constant=_no_number)
         except (ValueError, RecursionError):
@@ -86,10 +99,17 @@ class Calls:
             yield
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             missing = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-            raise ClientError(f"{self.url}{path} answered something else than was asked for: {missing:.200}") from None
+            said = f"{self.url}{path} answered something else than was asked for: {missing:.200}"
+            raise ClientError(plain_line(said)) from None
 
     def answer(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, safe: bool = True
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        safe: bool = True,
+        max_bytes: int = SMALL_BYTES,
     ) -> "httpx.Response":
         """The response, of status 2xx. `safe`: the request is idempotent."""
         for left in range(self.retries, -1, -1):
@@ -97,7 +117,7 @@ class Calls:
                 FIRST_WAIT_S * 2 ** (self.retries - left) * random.uniform(0.5, 1.5)
             )  # so that clients do not all retry at once
             try:
-                answer = self.once(method, path, body)
+                answer = self.once(method, path, body, max_bytes)
             except Unanswered as error:
                 if not left or error.silent or (error.begun and not safe):
                     raise TandemError(str(error)) from None
@@ -110,7 +130,9 @@ class Calls:
             self._sleep(min(wait_s, MAX_WAIT_S))
         raise AssertionError("the last try returns or raises")
 
-    def once(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> "httpx.Response":
+    def once(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, max_bytes: int = SMALL_BYTES
+    ) -> "httpx.Response":
         """One attempt, with any response."""
         import httpx
 
@@ -123,9 +145,9 @@ class Calls:
                 self._http.stream(method, f"{self.url}{path}", content=content, headers=headers) as answer,
             ):
                 try:
-                    read = read_body(answer, MAX_BYTES)
+                    read = read_body(answer, max_bytes if answer.is_success else min(max_bytes, SMALL_BYTES))
                 except BodyError as error:
-                    raise ClientError(f"{self.url}{path}: {error}") from None
+                    raise ClientError(plain_line(f"{self.url}{path}: {error}")) from None
                 kept = {
                     name: answer.headers[name] for name in ("content-type", "retry-after") if name in answer.headers
                 }
@@ -137,7 +159,8 @@ class Calls:
         except (httpx.TransportError, httpx.StreamError) as error:
             begun = not isinstance(error, httpx.ConnectError)
             reason = str(error) or type(error).__name__
-            raise Unanswered(f"{self.url}: no answer ({reason}); is the server running?", begun=begun) from None
+            said = plain_line(f"{self.url}: no answer ({reason}); is the server running?")
+            raise Unanswered(said, begun=begun) from None
 
 
 class Unanswered(TandemError):
@@ -150,7 +173,7 @@ class Unanswered(TandemError):
 
 
 def as_error(answer: "httpx.Response") -> ServerError:
-    """The error of a problem document, or of the status where there is none."""
+    """The error of a problem document, or of the status where there is none; with nothing that commands a terminal."""
     title, detail, members = answer.reason_phrase or "Error", "", dict[str, Any]()
     try:
         document = answer.json()
@@ -159,7 +182,7 @@ def as_error(answer: "httpx.Response") -> ServerError:
             members = {name: document[name] for name in document.keys() - _STANDARD}
     except (ValueError, RecursionError):
         detail = " ".join(answer.text[:200].split())
-    return ServerError(answer.status_code, title, detail, members)
+    return ServerError(answer.status_code, plain_line(title), plain_line(detail), members)
 
 
 def _no_number(name: str) -> float:

@@ -55,7 +55,8 @@ class CollectionVerbs(Connected):
             long=long,
         )
         images = {name: data_uri(each) for name, each in query.images.items()}
-        found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._collection(), wants="hits")
+        body = query.to_dict() | images | self._collection()
+        found = self._calls.document("POST", "/v1/search", body, wants="hits", items=query.k)
         with self._calls.checked("/v1/search"):
             return _results(found, query.k)
 
@@ -75,7 +76,8 @@ class CollectionVerbs(Connected):
         chosen = [templates] if isinstance(templates, str) else templates
         names, body = labels_or_head(labels, head, chosen, language, long, independent)
         body |= {"k": k, "where": where, **self._collection()}
-        answer = self._calls.document("POST", "/v1/label", without_none(body), wants="labels")
+        items = k * (len(names) or 1000)  # of a head nobody knows
+        answer = self._calls.document("POST", "/v1/label", without_none(body), wants="labels", items=items)
         with self._calls.checked("/v1/label"):
             names = names or [text_of(each["label"]) for each in answer["labels"]]
             return {
@@ -104,7 +106,7 @@ class CollectionVerbs(Connected):
         for batch in batched((data_uri(image) for image in many(images)), BATCH_SIZE):
             body = {"images": batch, **self._collection()}
             try:
-                report = self._calls.document("POST", "/v1/images", body, wants="added")
+                report = self._calls.document("POST", "/v1/images", body, wants="added", items=len(batch))
             except ServerError as error:
                 if "failures" not in error.members:
                     raise

@@ -5,6 +5,7 @@ Shapes: n images or texts, d the shared dimension, c labels.
 
 import base64
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
 from tandem.client.answers import Sent, Served, ServedRows, failures_of, finite, prompts_of, vectors_of
+from tandem.client.calls import ITEM_BYTES
 from tandem.client.connected import Connected
 from tandem.client.request_fields import beside_defaults, labels_or_head
 from tandem.client.sending import batched, data_uri
@@ -47,7 +49,7 @@ class ModelVerbs(Connected):
         rows: list[Vectors] = []
         for batch in batched(inputs, batch_size):
             body = {"input": batch, "encoding_format": "base64", **(options or {})}
-            answer = self._calls.document("POST", "/v1/embeddings", body, wants="data")
+            answer = self._calls.document("POST", "/v1/embeddings", body, wants="data", items=len(batch))
             with self._calls.checked("/v1/embeddings"):
                 rows += vectors_of(answer["data"], len(batch))
         if not rows:
@@ -71,7 +73,7 @@ class ModelVerbs(Connected):
         """
         chosen = [templates] if isinstance(templates, str) else templates
         names, body = labels_or_head(labels, head, chosen, language, long, independent)
-        answered, failures = self._answered("/v1/classify", images, lambda batch: body, batch_size)
+        answered, failures = self._answered("/v1/classify", images, lambda batch: body, batch_size, _row_bytes(names))
         with self._calls.checked("/v1/classify"):
             parts = [_answer(batch, answer, names) for batch, answer in answered]
         if not parts:
@@ -141,6 +143,7 @@ class ModelVerbs(Connected):
         images: ImageSource | Iterable[ImageSource],
         fields: Callable[[Sequence[Sent]], Mapping[str, Any]],
         batch_size: int,
+        row_bytes: int = ITEM_BYTES,
     ) -> tuple[list[tuple[list[Sent], dict[str, Any]]], list[Failure]]:
         """The server's answers, each with the images of it that could be read; and in order those that could not be,
         here or there. A batch of which nothing could be read has no answer.
@@ -158,7 +161,9 @@ class ModelVerbs(Connected):
         for batch in batched(readable(), batch_size):
             body = {"images": [sent.uri for sent in batch], **fields(batch)}
             try:
-                answer = self._calls.document("POST", path, body, wants="results")
+                answer = self._calls.document(
+                    "POST", path, body, wants="results", items=len(batch), item_bytes=row_bytes
+                )
             except ServerError as error:
                 if len(batch) > 1 or not error.members.get("failures"):
                     raise
@@ -194,7 +199,15 @@ class ModelVerbs(Connected):
         body |= {} if method is None else {"method": method}
         body |= {} if templates is None else {"templates": prompts.several(templates)}
         body |= {"id": id} if image is None else {"image": data_uri(image)}
-        answer = self._calls.document("POST", "/v1/locate", body | self._collection(), wants="locations")
+        item_bytes = ITEM_BYTES + 2 * heat_size**2  # a byte for each value, in base64
+        answer = self._calls.document(
+            "POST",
+            "/v1/locate",
+            body | self._collection(),
+            wants="locations",
+            items=len(body["texts"]),
+            item_bytes=item_bytes,
+        )
         with self._calls.checked("/v1/locate"):
             if len(answer["locations"]) != len(body["texts"]):
                 raise ValueError(f"expected {len(body['texts']):,} locations, got {len(answer['locations']):,}")
@@ -203,6 +216,11 @@ class ModelVerbs(Connected):
                 values = np.frombuffer(base64.b64decode(heat["values"]), np.uint8).astype(np.float32) / 255
                 each["heat"] = values.reshape(heat["height"], heat["width"])
         return answer
+
+
+def _row_bytes(names: Sequence[str]) -> int:
+    """What an answer may take for one image: each label with its logit and its probability. Of a head nobody knows."""
+    return ITEM_BYTES + 3 * len(json.dumps(names)) + 128 * len(names) if names else 32 * ITEM_BYTES
 
 
 def _answer(good: Sequence[Sent], answer: Mapping[str, Any], names: Sequence[str]) -> Answer:
