@@ -33,6 +33,7 @@ class Limits:
     max_bytes: int = 128 * 2**20  # of the file
     timeout_s: float = 30.0  # of an http(s) address, all in all
     decode_s: float = 10.0  # of formats that are decoded slowly, in a process that is then killed
+    count_copies: bool = False  # `max_decoded_bytes` is also for turning and blending; servers turn it on
     slow_formats: bool = True  # QOI, JPEG 2000, plain PPM, run-length encoded BMP; servers turn them off
     allow_urls: bool = True  # servers turn this off: their clients would choose what they fetch
 

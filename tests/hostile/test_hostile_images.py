@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from support import toy
 from support.bounded import bounded
 from support.hostile_images import READ, REFUSED, bmp, encoded
@@ -146,6 +146,26 @@ def test_limits_of_time_and_memory_are_the_callers() -> None:
     with pytest.raises(ImageError, match=r"40 x 30 pixels of WEBP \(RGB\) take"):
         load_image(encoded("WEBP"), limits=Limits(max_pixels=1200))
     assert load_image(encoded("JPEG"), limits=Limits(max_pixels=1200)).size == (40, 30)
+
+
+@pytest.mark.parametrize("where", ["JPEG", "PNG", "PNG, behind its pixels"])
+def test_the_copy_that_turns_an_image_counts_where_copies_do(where: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    file = io.BytesIO()
+    toy.random_image(1, size=(40, 30)).save(file, where[:4].strip(","), exif=exif)
+    content = file.getvalue()
+    if "behind" in where:
+        at = content.index(b"eXIf") - 4
+        size = 12 + int.from_bytes(content[at : at + 4])
+        end = content.index(b"IEND") - 4
+        content = content[:at] + content[at + size : end] + content[at : at + size] + content[end:]
+    with pytest.raises(ImageError, match=r"40 x 30 pixels of \w+ \(RGB, with copies to turn or blend it\) take"):
+        load_image(content, limits=Limits(max_pixels=1200, count_copies=True))
+    for limits in (Limits(max_pixels=1200), Limits(max_pixels=1800, count_copies=True)):
+        assert load_image(content, limits=limits).size == (30, 40)
+    as_it_lies = load_image(content, limits=Limits(max_pixels=1200, count_copies=True), orient=False)
+    assert as_it_lies.size == (40, 30)
 
 
 # --- memory in flight ----------------------------------------------------------------------------------------------

@@ -122,6 +122,22 @@ def test_a_small_request_passes_a_large_one_that_fills_the_queue() -> None:
     assert encoder.batches[1:3] == [[6, 100], [101, 102]]  # of a large one half batches: who comes waits for less
 
 
+def test_small_requests_together_and_large_ones_together_are_bounded() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=4, max_queue=8) as batcher:
+        batcher.put([0], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        batcher.put(list(range(1000)), deadline_s=LONG_S)  # the first large one
+        for count in (1, 1, 1, 1, 1, 2):
+            batcher.put([1] * count, deadline_s=LONG_S)
+        batcher.put([1], deadline_s=LONG_S)
+        for count in (1, 2, 5):  # eight items of small requests wait, and more than eight of large ones
+            with pytest.raises(QueueFullError, match="1,008 items wait"):
+                batcher.put([1] * count, deadline_s=LONG_S)
+        assert len(batcher) == 1008
+        encoder.go.set()
+
+
 def test_the_background_stands_back_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(held=True)
     with batching(encoder, max_size=2, max_queue=2) as batcher:

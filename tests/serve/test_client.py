@@ -300,7 +300,7 @@ def test_other_errors_are_not_retried(status: int) -> None:
 
 
 def test_retry_after_is_honoured_within_reason() -> None:
-    handler, _ = in_turn(problem(503, retry_after="7"), problem(503, retry_after="86400"), ok())
+    handler, _ = in_turn(problem(429, retry_after="7"), problem(503, retry_after="86400"), ok())
     handler2, _ = in_turn(problem(503, retry_after="Fri, 31 Dec 1999 23:59:59 GMT"), ok())
     waits: list[float] = []
     client(handler, waits).models()

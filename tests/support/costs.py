@@ -1,7 +1,9 @@
 """What a process has taken: processor seconds, and memory at its peak. Linux tells it of any process of ours."""
 
+import json
 import os
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 MB = 2**20
+REFERENCE_S = 0.1  # of what `slowness` does; 0.07 to 0.09 were measured
 _TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 known = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system tells no peaks of memory")
 
@@ -18,6 +21,16 @@ known = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="t
 class Cost:
     cpu_s: float = 0.0
     memory_bytes: int = 0  # above what it had before
+
+
+def slowness() -> float:
+    """How many times as long as on the machine that bounds were set on this one takes, at least 1, for plain Python.
+
+    Processor time itself: a busy machine takes more of it too.
+    """
+    began = time.process_time()
+    json.loads("[" + ",".join(['{"a": [1, 2.5, "b"]}'] * 100_000) + "]")
+    return max(1.0, (time.process_time() - began) / REFERENCE_S)
 
 
 def limit_memory(pid: int, more: int) -> None:

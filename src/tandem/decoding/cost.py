@@ -37,9 +37,8 @@ def memory(image: Image.Image) -> int:
     return int(image.width * image.height * each)
 
 
-def copies(image: Image.Image) -> int:
+def copies(image: Image.Image, *, turned: bool) -> int:
     """Bytes beside `memory` that may be taken afterwards: to turn the image upright, to resize it with transparency."""
-    turned = "exif" in image.info
     blended = image.mode in ("RGBA", "LA", "PA")
     return 4 * image.width * image.height * (turned + blended)
 

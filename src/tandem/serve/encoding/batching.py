@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from tandem.serve.encoding.fair_queue import SMALL, FairQueue, Lane
+from tandem.serve.encoding.fair_queue import SMALL, FairQueue, Lane, lane_of
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -51,7 +51,8 @@ class Batcher(Generic[_Item, _Result]):
     Args:
         max_size: items in a batch.
         max_wait_s: the longest time that the first item of a batch waits for others.
-        max_queue: items that may wait.
+        max_queue: items of small requests that may wait, and as many of large ones; beside those of one request that
+            met none of its kind.
         max_queue_s: the longest expected wait; beyond it items are refused.
         observe: gets the size and the seconds of each batch.
     """
@@ -89,8 +90,8 @@ class Batcher(Generic[_Item, _Result]):
     def put(self, items: Sequence[_Item], *, deadline_s: float, background: bool = False) -> "list[Future[_Result]]":
         """Queue all items of a request or none. Raises `QueueFullError` and `ClosedError`.
 
-        A request that meets an empty queue is taken whatever its size: it would never fit otherwise. What works in the
-        background is never refused, and waits until nobody else does.
+        A request that meets none of its kind, small or large, is taken whatever its size: it would never fit otherwise.
+        What works in the background is never refused, and waits until nobody else does.
         """
         now = time.monotonic()
         waiting = [_Waiting[_Item, _Result](item, now, now + deadline_s) for item in items]
@@ -150,13 +151,15 @@ class Batcher(Generic[_Item, _Result]):
             self._thread.join()
 
     def _is_full(self, more: int) -> bool:
-        """Whether to refuse new items: the queue before them is too long, or too slow at the recent rate.
+        """Whether to refuse new items: too many of their kind wait, or those before them are too slow at the recent
+        rate.
 
         Two batches are never too many: a single slow one, as the first often is, says little.
         """
+        alike = self._queue.waiting(lane_of(more))
         ahead = self._queue.ahead_of(more)
-        is_long = ahead > 2 * self._max_size and ahead * self._item_s > self._max_queue_s
-        return ahead > 0 and (ahead + more > self._max_queue or is_long)
+        is_slow = ahead > 2 * self._max_size and ahead * self._item_s > self._max_queue_s
+        return is_slow or (alike > 0 and alike + more > self._max_queue)
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:

@@ -67,6 +67,7 @@ class Encoder:
         limits = replace(
             model.limits,
             max_pixels=settings.max_pixels,
+            count_copies=True,
             max_bytes=settings.max_body_bytes,
             slow_formats=settings.slow_formats,
         )

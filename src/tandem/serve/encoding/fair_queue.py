@@ -13,6 +13,11 @@ Lane = Literal["small", "large", "background"]
 SMALL = 4  # items of a request that somebody may be waiting for, looking at a page
 
 
+def lane_of(count: int) -> Lane:
+    """Where a request of `count` items stands that somebody waits for."""
+    return "small" if count <= SMALL else "large"
+
+
 class FairQueue(Generic[_Item]):
     """Items by request, in the order of the requests' turns in each lane."""
 
@@ -29,8 +34,11 @@ class FairQueue(Generic[_Item]):
     def add(self, items: list[_Item], *, background: bool = False) -> None:
         """Queue the items of one request."""
         if items:
-            lane: Lane = "background" if background else "small" if len(items) <= SMALL else "large"
-            self._lanes[lane].append(deque(items))
+            self._lanes["background" if background else lane_of(len(items))].append(deque(items))
+
+    def waiting(self, lane: Lane) -> int:
+        """How many items wait in a lane."""
+        return sum(map(len, self._lanes[lane]))
 
     def ahead_of(self, count: int) -> int:
         """How many items come before the last one of a new request of `count` items, by turns."""

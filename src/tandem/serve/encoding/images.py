@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.fetch import is_url
-from tandem.image import Limits, load_image, load_pixels
+from tandem.image import Limits, load_image, load_pixels, return_memory_of_large_images
 from tandem.serve.encoding.batching import QueueFullError
 from tandem.serve.encoding.fetching import Fetcher
 
@@ -48,6 +48,7 @@ class ImageReader:
         fetcher: Fetcher | None = None,
     ) -> None:
         """`queue`: how many images may be pending. Without a `fetcher` no address is fetched."""
+        return_memory_of_large_images()
         self.preprocessing = preprocessing
         self.limits = dataclasses.replace(limits, allow_urls=False)
         self.orient = orient
