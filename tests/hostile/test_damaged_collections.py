@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from tandem.search.stores.embedded import checksums, vector_file
 from tandem.search.stores.protocol import Records
 
 IMAGES = 30
+CAPTION = 9  # among the values of a record
 FLIPS = 40  # of a bench of 1,000: bench/flips.py
 
 
@@ -92,21 +93,79 @@ def test_a_damaged_vector_is_named_left_out_found_and_read_again(whole: Made, co
     assert told(copy)[0].hits == whole.answers.hits
 
 
-def test_what_cannot_be_read_again_is_lost_by_name(copy: Path, whole: Made) -> None:
-    change(copy / "g1" / "vectors-1.f32", 4)
-    with Collection(str(copy), toy_model()) as photos, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        (id,) = set(whole.answers.records) - set(answers(str(copy)).records)
-        path = photos.get(id)[0].metadata["path"]
-    kept = Path(str(path)).read_bytes()
-    Path(str(path)).unlink()
+@contextmanager
+def away(whole: Made) -> Iterator[None]:
+    """The folder of the pictures, as if its disk were not mounted."""
+    pictures = Path(whole.url).parent / "pictures"
+    pictures.rename(pictures.with_name("away"))
     try:
-        after = checked(str(copy), repair=True)
+        yield
     finally:
-        Path(str(path)).write_bytes(kept)
-    assert after.lost == [path]
-    assert after.images == len(whole.answers.records) - 1
+        pictures.with_name("away").rename(pictures)
+
+
+def test_photos_whose_folder_is_away_are_kept_and_repaired_when_it_is_back(copy: Path, whole: Made) -> None:
+    (copy / "g1" / "vectors-1.f32").write_bytes(bytes(7 * 4 * toy.DIMENSIONS))  # all are lost
+    with away(whole):
+        after = checked(str(copy), repair=True)
+        assert len(after.missing) == after.images == len(whole.answers.records)
+        assert (after.renewed, after.lost) == (0, [])
+        with Collection(str(copy), toy_model()) as photos, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stored = {image.id: image.metadata["caption"] for image in photos.get(list(whole.answers.records))}
+        assert stored == {id: record[CAPTION] for id, record in whole.answers.records.items()}
+        found, said = told(copy)
+        assert (found.records, "left out of answers" in said) == ({}, True)
+        (finding,) = checked(str(copy)).damage
+        assert (finding.what, len(finding.ids)) == ("they have no vectors", after.images)
+    back = checked(str(copy), repair=True)
+    assert (back.renewed, back.missing, back.lost) == (len(whole.answers.records), [], [])
+    assert not checked(str(copy)).findings
+    again, said = told(copy)
+    assert (again.hits, again.passing, said) == (whole.answers.hits, whole.answers.passing, "")
+    assert {id: record[CAPTION] for id, record in again.records.items()} == stored
+
+
+@pytest.mark.parametrize("text", ["003.png", "ID"])
+def test_damaged_records_whose_files_are_away_are_kept_by_their_paths(copy: Path, whole: Made, text: str) -> None:
+    database = copy / "g1" / "records.sqlite"
+    wanted = text.replace("ID", next(iter(whole.answers.records)))
+    change(database, database.read_bytes().find(wanted.encode()), 1)
+    with away(whole):
+        after = checked(str(copy), repair=True)
+        assert (len(after.missing), after.lost, after.images) == (1, [], len(whole.answers.records))
+    assert checked(str(copy), repair=True).missing == []
+    assert told(copy)[0].records.keys() == whole.answers.records.keys()
+
+
+def test_what_cannot_be_read_is_removed_where_that_is_asked_for(copy: Path, whole: Made) -> None:
+    change(copy / "g1" / "vectors-1.f32", 4)
+    with away(whole), Collection(str(copy), toy_model()) as photos:
+        after = photos.check(repair=True, remove_missing=True)
+        assert (after.missing, len(after.lost), after.renewed) == ([], 1, 0)
+        assert after.images == len(whole.answers.records) - 1
     assert not checked(str(copy)).damage
+
+
+def test_a_record_that_names_a_folder_or_another_image_is_not_read(copy: Path, whole: Made, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    toy.random_image(99, (24, 20)).save(other / "99.png")
+    for path in (other, other / "99.png"):
+        connection = sqlite3.connect(copy / "g1" / "records.sqlite")
+        connection.execute(
+            "UPDATE records SET path = ?, paths = ?, _checksum = NULL WHERE _position = 5",
+            (str(path), json.dumps([str(path)])),
+        )
+        connection.commit()
+        connection.close()
+        vectors = next(copy.glob("g*/vectors-1.f32"))
+        change(vectors, 5 * 4 * toy.DIMENSIONS + 2)
+        copied = tmp_path / f"{path.name}.tandem"
+        shutil.copytree(copy, copied)
+        after = checked(str(copied), repair=True)
+        assert (after.missing, after.images) == ([str(path)], len(whole.answers.records))
+        change(vectors, 5 * 4 * toy.DIMENSIONS + 2)
 
 
 @pytest.mark.parametrize("text", ["003.png", "picture 3", "ID"])
@@ -123,8 +182,8 @@ def test_a_damaged_record_is_left_out_and_repaired(copy: Path, whole: Made, text
     assert checked(str(copy)).damage
     assert checked(str(copy), repair=True).lost == []
     assert not checked(str(copy)).damage
-    captions = {id: record[-6] for id, record in answers(str(copy)).records.items()}
-    assert captions == {id: record[-6] for id, record in whole.answers.records.items()}
+    captions = {id: record[CAPTION] for id, record in answers(str(copy)).records.items()}
+    assert captions == {id: record[CAPTION] for id, record in whole.answers.records.items()}
 
 
 def test_damaged_thumbnails_are_made_again(copy: Path, whole: Made) -> None:

@@ -3,6 +3,7 @@
 Knows no command line.
 """
 
+import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -15,19 +16,20 @@ from tandem.errors import ImageError, StoreError, TandemError
 from tandem.image import decode
 from tandem.search import identity, indexed_files
 from tandem.search.indexing import ledger as ledgers
-from tandem.search.indexing.entries import SkippedFile
+from tandem.search.indexing.entries import SkippedFile, shard_of
 from tandem.search.indexing.image_record import describe, paths_of
-from tandem.search.indexing.recording import read_records, to_records
+from tandem.search.indexing.recording import read_records, to_records, with_vectors
 from tandem.search.indexing.run import IndexingReport
 from tandem.search.store_and_model import StoreAndModel
-from tandem.search.stores.protocol import Finding, Store, Value
+from tandem.search.stores.protocol import Backend, Finding, Store, Value
 
 NAMES_BATCH = 500
+LARGEST_FILE = 2**31  # bytes of an image that is read again
 
 
 @dataclass(frozen=True)
 class Check:
-    """The result of `check`: what was found, and after a repair what was embedded anew and what is lost."""
+    """The result of `check`: what was found, and after a repair what was embedded anew, is missing, and is lost."""
 
     url: str
     images: int  # in the collection now; -1 where it cannot be opened
@@ -35,6 +37,8 @@ class Check:
     names: Mapping[str, str] = field(default_factory=dict)  # of damaged images, by id: their paths, where known
     repaired: bool = False
     renewed: int = 0  # images that were read and embedded again
+    # Paths or ids of images that are kept without their vectors, and left out of answers: their files cannot be read
+    missing: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # paths or ids of images that are not in the collection any more
     failures: list[SkippedFile] = field(default_factory=list)  # files that could not be read again
 
@@ -45,10 +49,17 @@ class Check:
 
 
 def check(
-    collection: StoreAndModel, read_again: Callable[[BinaryIO], IndexingReport], *, repair: bool = False
+    collection: StoreAndModel,
+    read_again: Callable[[BinaryIO], IndexingReport],
+    *,
+    repair: bool = False,
+    remove_missing: bool = False,
 ) -> Check:
     """Verify all of a collection; with `repair`, keep what is sound, make again what is derived from it, and read the
     images again whose vectors or records are lost: `read_again` indexes a list of paths, with NUL after each.
+
+    Images whose files cannot be read now, or are not what they were, are kept without their vectors: a disk may only
+    be away. With `remove_missing` they are removed.
 
     Raises: `StoreNotFoundError` where there is no collection, and `StoreError` where it cannot be repaired.
     """
@@ -60,32 +71,29 @@ def check(
     names = _names(collection, [id for finding in findings for id in finding.ids])
     if not repair or not findings:
         return Check(collection.url, _count(collection), findings, names)
-    known = _known_paths(ledger, findings)
+    known = _known_images(ledger, findings)
     collection.close()
     if ledger is not None and any(finding.part == "ledger" for finding in findings):
         ledgers.discard(ledger)
-    salvage = backend.repair()
-    wanted = {path: id for id, values in salvage.lost.items() for path in paths_of(values)}
-    with closing(backend.open()) as store:
-        gone = _not_there(store, known)
-        before = store.count()
-    wanted |= gone
-    failures = _read_again(read_again, list(wanted))
+    salvage = backend.repair(known)
+    incomplete = salvage.without_vectors
+    for id, values in incomplete.items():
+        names[id] = next(iter(paths_of(values)), id)
+    failures = _embed_again(backend, read_again, incomplete)
+    lost: list[str] = []
     with closing(backend.open(write=True)) as store:
-        _put_back(store, salvage.lost)
-        dark = _make_thumbnails(store, salvage.without_blobs)
+        without_thumbnail = _make_thumbnails(store, salvage.without_blobs)
+        missing = _without_vectors(store, list(incomplete))
+        if remove_missing and missing:
+            store.delete(missing)
+            missing, lost = [], [names[id] for id in missing]
         count = store.count()
-        left = _not_there(store, wanted)
-        ids = [id for id in salvage.lost if not len(store.get([id], columns=[], vectors=False))]
-    names = {**names, **{id: path for path, id in wanted.items()}}
-    lost = sorted({names.get(id, id) for id in ids if salvage.lost[id]} | set(left))
-    # Of a damaged record even the id may be wrong: images that only the list of files knew may be what it was.
-    regained = len(set(gone.values()) - set(left.values()))
-    unknown = sum(1 for id in ids if not salvage.lost[id]) + salvage.unreadable
-    if unknown > regained:
-        lost.append(f"{unknown - regained:,} images whose records cannot be read")
-    failures += [SkippedFile(names.get(id, id), "its thumbnail cannot be made again") for id in dark]
-    return Check(collection.url, count, findings, names, True, count - before, lost, failures)
+    if salvage.unreadable:
+        lost.append(f"{salvage.unreadable:,} images whose records cannot be read")
+    renewed = len(incomplete) - len(missing) - (len(lost) - bool(salvage.unreadable))
+    failures += [SkippedFile(names.get(id, id), "its thumbnail cannot be made again") for id in without_thumbnail]
+    missing = sorted(names[id] for id in missing)
+    return Check(collection.url, count, findings, names, True, renewed, missing, sorted(lost), failures)
 
 
 def _count(collection: StoreAndModel) -> int:
@@ -114,25 +122,30 @@ def _names(collection: StoreAndModel, ids: list[str]) -> dict[str, str]:
     return names
 
 
-def _known_paths(ledger: Path | None, findings: Iterable[Finding]) -> dict[str, str]:
-    """Path -> id of what the ledger knows, where records are lost that may have been under any path."""
-    blind = any(finding.part in ("database", "records") for finding in findings)
-    if ledger is None or not blind or ledgers.problem_of(ledger) is not None or not ledger.is_file():
+def _known_images(ledger: Path | None, findings: Iterable[Finding]) -> dict[str, Mapping[str, Value]]:
+    """The paths of what the ledger knows by id, where records are lost that may have been of any image."""
+    unknown_ids = any(finding.part in ("database", "records") for finding in findings)
+    if ledger is None or not unknown_ids or ledgers.problem_of(ledger) is not None or not ledger.is_file():
         return {}
+    paths: dict[str, list[str]] = {}
     with ledgers.Ledger.open(ledger) as known:
-        return {record.path: record.id for record in known.under("") if record.id}
+        for record in known.under(""):
+            if record.id:
+                paths.setdefault(record.id, []).append(record.path)
+    return {id: {"path": some[0], "paths": json.dumps(some, ensure_ascii=False)} for id, some in paths.items()}
 
 
-def _not_there(store: Store, known: Mapping[str, str]) -> dict[str, str]:
-    """Those of the paths whose images the store does not have."""
-    ids, there = list(dict.fromkeys(known.values())), set[str]()
-    for start in range(0, len(ids), NAMES_BATCH):
-        there.update(store.get(ids[start : start + NAMES_BATCH], columns=[], vectors=False).ids)
-    return {path: id for path, id in known.items() if id not in there}
-
-
-def _read_again(index: Callable[[BinaryIO], IndexingReport], paths: list[str]) -> list[SkippedFile]:
-    """Index these paths once more. Gives those that could not be read."""
+def _embed_again(
+    backend: Backend, index: Callable[[BinaryIO], IndexingReport], images: Mapping[str, Mapping[str, Value]]
+) -> list[SkippedFile]:
+    """Index these images once more, of which there is a file as it was. Gives those that could not be decoded."""
+    with closing(backend.open()) as store:
+        ledger = identity.ledger_path(store)
+    if images and ledger.is_file():  # else what has not changed is not read, now and when it is there again
+        read = {path: id for id, values in images.items() for path in paths_of(values)}
+        shards = {shard: ledgers.SHARD for path in read if (shard := shard_of(path)) is not None}
+        ledgers.with_ledger(ledger, lambda known: known.forget({**read, **shards}))
+    paths = [path for id, values in images.items() if (path := indexed_files.path(id, values, LARGEST_FILE))]
     if not paths:
         return []
     with tempfile.TemporaryFile() as listed:
@@ -141,26 +154,26 @@ def _read_again(index: Callable[[BinaryIO], IndexingReport], paths: list[str]) -
         return index(listed).failures
 
 
-def _put_back(store: Store, lost: Mapping[str, Mapping[str, Value]]) -> None:
-    """The captions of images that were read again: they may have been written by hand."""
-    for id, image in read_records(store, [id for id, values in lost.items() if values.get("caption")]).items():
-        if image.values.get("caption") != lost[id]["caption"]:
-            image.values["caption"] = lost[id]["caption"]
-            store.upsert(to_records([image], store.schema))
+def _without_vectors(store: Store, ids: list[str]) -> list[str]:
+    """Those of the images that have no vector."""
+    there = set[str]()
+    for start in range(0, len(ids), NAMES_BATCH):
+        there |= with_vectors(store, ids[start : start + NAMES_BATCH])
+    return [id for id in ids if id not in there]
 
 
 def _make_thumbnails(store: Store, ids: list[str]) -> list[str]:
     """Make the thumbnails of these images again. Gives those of which there is no file as it was."""
-    dark = []
+    missing = []
     for id, image in read_records(store, ids).items():
         try:
-            content = indexed_files.image(id, image.values, 2**31)
+            content = indexed_files.image(id, image.values, LARGEST_FILE)
             if content is None:
-                dark.append(id)
+                missing.append(id)
                 continue
             image.values["thumbnail"] = describe(decode(content).image, content)["thumbnail"]
         except (ImageError, TandemError):
-            dark.append(id)
+            missing.append(id)
             continue
         store.upsert(to_records([image], store.schema))
-    return dark
+    return missing

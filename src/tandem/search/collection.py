@@ -147,10 +147,17 @@ class Collection(StoreAndModel):
                 return self._index(found, options, workers)
 
     def check(
-        self, *, repair: bool = False, on_progress: "Callable[[IndexingProgress], None] | None" = None
+        self,
+        *,
+        repair: bool = False,
+        remove_missing: bool = False,
+        on_progress: "Callable[[IndexingProgress], None] | None" = None,
     ) -> "Check":
         """Verify everything that is stored; with `repair`, keep what is sound, make again what is derived from it, and
         read the images again whose vectors or records are damaged.
+
+        Images whose files cannot be read now stay in the collection without their vectors, and are left out of answers
+        until a later repair finds the files; with `remove_missing` they are removed.
 
         Raises: `StoreError` where there is no collection, or it cannot be repaired.
         """
@@ -162,7 +169,7 @@ class Collection(StoreAndModel):
             with self._open_sources(["-"], options) as found:
                 return self._index(found, options, None)
 
-        return check(self, read_again, repair=repair)
+        return check(self, read_again, repair=repair, remove_missing=remove_missing)
 
     def _open_sources(self, named: Sequence[str | Path], options: "IndexingOptions") -> "Sources":
         """Open the sources. A folder without images is never pruned: it may be a disk that is not mounted."""

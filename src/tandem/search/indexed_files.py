@@ -4,6 +4,7 @@ A path that leads elsewhere by now gives nothing. Knows no store, no server and 
 """
 
 import io
+import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,10 +22,25 @@ from tandem.videos.naming import moment_id, moment_of
 
 def content(identifier: str, values: Mapping[str, Value], max_bytes: int) -> bytes | None:
     """The bytes of an indexed photo; None if none of its files is as it was, or can be read by itself."""
+    found = _first(identifier, values, max_bytes)
+    return None if found is None else found[1]
+
+
+def path(identifier: str, values: Mapping[str, Value], max_bytes: int) -> str | None:
+    """One of the paths of an indexed photo, or moment, whose file is as it was; None without one."""
+    for each in paths_of(values):
+        moment = moment_of(each)
+        if moment is not None and film(identifier, {"paths": json.dumps([each])}) is not None:
+            return each
+    found = _first(identifier, values, max_bytes)
+    return None if found is None else found[0]
+
+
+def _first(identifier: str, values: Mapping[str, Value], max_bytes: int) -> tuple[str, bytes] | None:
     for path in paths_of(values):
         read = _content(path, max_bytes)
         if read is not None and image_id(read) == identifier:
-            return read
+            return path, read
     return None
 
 

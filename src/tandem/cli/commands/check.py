@@ -10,6 +10,7 @@ from tandem.cli.exit_codes import DONE, SOME_SKIPPED
 from tandem.cli.indexing_report import echo_failures
 from tandem.cli.options.collection import add_collection
 from tandem.cli.options.model import add_model, loading
+from tandem.errors import TandemError
 
 if TYPE_CHECKING:
     from tandem.search.checking import Check
@@ -22,13 +23,19 @@ def add_arguments(parser: Parser) -> None:
         parser,
         "Read all of a collection and compare it with its checksums: the database, records, vectors, thumbnails, the "
         "index and the list of files. With --repair, what is sound is kept, what is derived is made again, and photos "
-        "whose vectors or records are damaged are read from their files again. Exit code 0: all is well, or is again; "
-        "1: something is damaged or lost.",
+        "whose vectors or records are damaged are read from their files again. Photos whose files cannot be read now "
+        "stay in the collection, are named and left out of answers: repair it again when their folder is back. "
+        "Exit code 0: all is well, or is again; 1: something is damaged, missing or lost.",
         "tandem check photos.tandem",
         "tandem check photos.tandem --repair",
     )
     add_collection(parser)
     parser.add_argument("--repair", action="store_true", help="make again what is damaged; reads the photos' files")
+    parser.add_argument(
+        "--remove-missing",
+        action="store_true",
+        help="with --repair: remove photos whose vectors are lost and whose files cannot be read",
+    )
     add_json(parser)
     add_model(parser)
 
@@ -36,19 +43,21 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tandem.search.collection import open_collection
 
+    if arguments.remove_missing and not arguments.repair:
+        raise TandemError("--remove-missing goes with --repair")
     with (
         open_collection(arguments.collection, arguments.model, **loading(arguments)) as photos,
         progress.resumable(),
         progress.indexing() as on_progress,
     ):
-        found = photos.check(repair=arguments.repair, on_progress=on_progress)
+        found = photos.check(repair=arguments.repair, remove_missing=arguments.remove_missing, on_progress=on_progress)
     if arguments.json:
         terminal.print_json(as_document(found))
     else:
         show(found, arguments.collection)
     sys.stdout.flush()
     echo_failures(found.failures)
-    return SOME_SKIPPED if found.lost or (found.damage and not found.repaired) else DONE
+    return SOME_SKIPPED if found.lost or found.missing or (found.damage and not found.repaired) else DONE
 
 
 def show(found: "Check", name: str) -> None:
@@ -59,6 +68,15 @@ def show(found: "Check", name: str) -> None:
             terminal.list_item(found.names.get(id, id))
         if len(finding.ids) > NAMED:
             terminal.list_item(f"and {len(finding.ids) - NAMED:,} more")
+    if found.missing:
+        terminal.complain(
+            f"{terminal.count_of(len(found.missing))} left out of answers: no file as it was can be read; "
+            "repair again when they are back, or add --remove-missing:"
+        )
+    for missing in found.missing[:NAMED]:
+        terminal.list_item(missing)
+    if len(found.missing) > NAMED:
+        terminal.list_item(f"and {len(found.missing) - NAMED:,} more")
     for lost in found.lost:
         terminal.complain(f"lost: {lost}")
     count = terminal.count_of(found.images) if found.images >= 0 else "it cannot be opened"
@@ -67,7 +85,8 @@ def show(found: "Check", name: str) -> None:
     elif not found.repaired:
         terminal.print_result(f"{name}: {count}; damaged: {terminal.program()} check {name} --repair")
     else:
-        lost = f", {len(found.lost):,} lost" if found.lost else ""
+        lost = f", {len(found.missing):,} missing" if found.missing else ""
+        lost += f", {len(found.lost):,} lost" if found.lost else ""
         terminal.print_result(f"{name}: {count}; repaired, {terminal.count_of(found.renewed)} read again{lost}")
 
 
@@ -87,6 +106,7 @@ def as_document(found: "Check") -> dict[str, object]:
         ],
         "repaired": found.repaired,
         "read_again": found.renewed,
+        "missing": found.missing,
         "lost": found.lost,
         "failures": [{"image": one.path, "error": one.reason} for one in found.failures],
     }

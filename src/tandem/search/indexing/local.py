@@ -19,6 +19,7 @@ from tandem.prefetch import in_order, in_thread
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.preparing import DecodeOptions, PreparedImage, described, prepare
+from tandem.search.indexing.recording import with_vectors
 from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingReport, IndexingRun
 from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
@@ -68,7 +69,7 @@ def _batches(
     batch_size = run.options.batch_size
 
     def known(id: str) -> bool:
-        return len(run.store.get([id], columns=[], vectors=False)) > 0
+        return id in with_vectors(run.store, [id])
 
     def prepared(item: Entry | FinishedShard) -> PreparedImage | FinishedShard:
         return item if isinstance(item, FinishedShard) else prepare(item, decode_options, known, run.in_flight)

@@ -117,7 +117,11 @@ def apply_removals(store: Store, ledger: Ledger) -> None:
             image.paths -= lost[image.id]
         if some := [image for image in kept if image.paths]:
             store.upsert(to_records(some, store.schema))
-        if empty := [image.id for image in images if not image.paths]:
+        empty = [image.id for image in images if not image.paths]
+        # Of images without vectors nothing is written again: they go when all of their files are gone.
+        others = _paths_of(store, list(lost.keys() - {image.id for image in images}))
+        empty += [id for id, paths in others.items() if not set(paths) - lost[id]]
+        if empty:
             store.delete(empty)
         ledger.removals_done(pairs)
 

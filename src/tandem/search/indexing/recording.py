@@ -15,7 +15,7 @@ from tandem.search.indexing.entries import SkippedFile
 from tandem.search.indexing.image_record import COLUMNS, paths_of
 from tandem.search.indexing.ledger import BATCH, FileRecord, Ledger
 from tandem.search.indexing.preparing import InFlight, PreparedImage
-from tandem.search.stores.protocol import Records, Schema, Store, Value
+from tandem.search.stores.protocol import Records, Schema, Store, Value, are_unit
 
 
 @dataclass
@@ -121,7 +121,18 @@ class Recorder:
         for one in batch:
             if one.id and one.values is not None and one.vector is not None and one.id not in images:
                 images[one.id] = ImageRecord(one.id, one.vector, dict(one.values), True, set())
+        self._renew(images)
         return images
+
+    def _renew(self, images: dict[str, ImageRecord]) -> None:
+        """What is known of images whose vectors were lost: their captions may have been written by hand."""
+        held = self.store.get([id for id, image in images.items() if image.is_new], vectors=False)
+        for row, id in enumerate(held.ids):
+            values = held.row(row)
+            if values.get("caption") is not None:
+                images[id].values["caption"] = values["caption"]
+            images[id].paths = set(paths_of(values))
+            images[id].is_touched = True
 
     def _add_path(self, image: ImageRecord, prepared: PreparedImage, previous: str | None, gone: list[str]) -> None:
         """Add a path to an image, and count it."""
@@ -168,14 +179,23 @@ class Recorder:
         records.append(FileRecord(path, prepared.entry.signature, previous if unread else None, reason))
 
 
+def with_vectors(store: Store, ids: Sequence[str]) -> set[str]:
+    """Those of the images whose vectors are there, and are finite and of unit length."""
+    held = store.get(ids, columns=[])
+    assert held.vectors is not None
+    return {held.ids[row] for row in np.flatnonzero(are_unit(held.vectors)).tolist()}
+
+
 def read_records(store: Store, ids: Sequence[str]) -> dict[str, ImageRecord]:
-    """Complete records, as writing them again needs them."""
+    """Complete records, as writing them again needs them; none of an image without its vector."""
     images: dict[str, ImageRecord] = {}
     for start in range(0, len(ids), BATCH):
         held = store.get(ids[start : start + BATCH], columns=columns_of(store.schema))
         for index, id in enumerate(held.ids):
             values = held.row(index)
             assert held.vectors is not None
+            if not are_unit(held.vectors[index : index + 1])[0]:
+                continue
             images[id] = ImageRecord(id, held.vectors[index], values, False, set(paths_of(values)))
     return images
 

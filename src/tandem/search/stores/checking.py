@@ -15,14 +15,10 @@ def check_vectors(backend: Backend) -> list[Finding]:
     return [Finding("vectors", "no vectors that are finite and of unit length", wrong)] if wrong else []
 
 
-def drop_wrong_vectors(backend: Backend) -> Salvage:
-    """Delete the records whose vectors are not finite and of unit length."""
-    salvage = Salvage()
-    with closing(backend.open(write=True)) as store:
-        salvage.lost = dict(_wrong(store))
-        if salvage.lost:
-            store.delete(list(salvage.lost))
-    return salvage
+def without_vectors(backend: Backend) -> Salvage:
+    """The records whose vectors are not finite and of unit length. They stay as they are, to be read again."""
+    with closing(backend.open()) as store:
+        return Salvage(without_vectors=dict(_wrong(store)))
 
 
 def _wrong(store: Store) -> Iterator[tuple[str, Mapping[str, Value]]]:

@@ -172,10 +172,11 @@ class Finding:
 
 @dataclass
 class Salvage:
-    """What a repair of a store could not keep: the ids of records, with the values of those that can be read."""
+    """What a repair of a store could not keep whole."""
 
-    lost: dict[str, Mapping[str, Value]] = field(default_factory=dict)
-    unreadable: int = 0  # records of which not even the id is known
+    # Ids with what is known of their values: these records are kept without vectors, and are left out of answers
+    without_vectors: dict[str, Mapping[str, Value]] = field(default_factory=dict)
+    unreadable: int = 0  # records of which nothing is known, and nothing is kept
     without_blobs: list[str] = field(default_factory=list)  # kept, but their bytes are lost
 
 
@@ -230,9 +231,14 @@ class Backend(Protocol):
     def check(self) -> list[Finding]:
         """Read all of the store, and say what is not as it was written. `StoreError` where it cannot be read at all."""
 
-    def repair(self) -> Salvage:
-        """Keep all that is sound, make again what is derived, and say what is lost. `StoreBusyError` if another process
-        writes, `StoreError` where nothing can be kept.
+    def repair(self, known: Mapping[str, Mapping[str, Value]] | None = None) -> Salvage:
+        """Keep all that is sound, make again what is derived, and say what is lost. A record whose vector is lost is
+        kept without it.
+
+        Args:
+            known: what is known from elsewhere of records that may be damaged or lost: values by id.
+
+        Raises: `StoreBusyError` if another process writes, `StoreError` where nothing can be kept.
         """
 
 

@@ -11,7 +11,7 @@ from tandem.search.stores.embedded import generations, records_database, vector_
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.store import EmbeddedStore
-from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema, folder_of
+from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema, Value, folder_of
 
 UPLOADS = "uploads"
 
@@ -93,8 +93,8 @@ class EmbeddedBackend(Backend):
     def check(self) -> list[Finding]:
         return verifying.check(self._url)
 
-    def repair(self) -> Salvage:
-        salvage, renew = verifying.repair(self)
+    def repair(self, known: Mapping[str, Mapping[str, Value]] | None = None) -> Salvage:
+        salvage, renew = verifying.repair(self, known or {})
         with closing(self.open(write=True)) as store:  # adds the checksums of vectors, and brings the index up to date
             if renew:
                 store.renew_derived()

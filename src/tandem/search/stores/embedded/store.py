@@ -109,7 +109,14 @@ class EmbeddedStore:
     # Writing
 
     def upsert(self, records: Records) -> None:
-        records = check_records(records, self.snapshots.schema)
+        self._upsert(check_records(records, self.snapshots.schema))
+
+    def keep_without_vectors(self, records: Records) -> None:
+        """Records whose vectors are lost: zeros stand for these, and answers leave them out until they are replaced."""
+        zeros = np.zeros((len(records), self.snapshots.schema.dimensions), np.float32)
+        self._upsert(replace(records, vectors=zeros))
+
+    def _upsert(self, records: Records) -> None:
         assert records.vectors is not None
         last = {each: i for i, each in enumerate(records.ids)}  # of duplicate ids the last one counts
         if not all(isinstance(each, str) for each in last):

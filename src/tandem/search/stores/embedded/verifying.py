@@ -6,9 +6,10 @@ Knows the files of a store; it reads no image and knows no model.
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from tandem.search.stores.embedded.records_table import FoundRows, Selection
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_file import VectorFile
 from tandem.search.stores.protocol import Backend, Finding, Records, Salvage, Schema, Store, Value
+
+if TYPE_CHECKING:
+    from tandem.search.stores.embedded.store import EmbeddedStore
 
 PROBLEMS = 20  # of SQLite's that are listed
 BATCH = 500
@@ -96,8 +100,13 @@ def _vector_findings(
     sound = np.zeros(len(positions), np.bool_)
     sound[inside] = np.isin(positions[inside], file.sound(positions[inside]))
     if not sound.all():
-        wrong = tuple(ids[row] for row in np.flatnonzero(~sound).tolist())
-        yield Finding("vectors", "their vectors are damaged", wrong)
+        empty = np.zeros(len(positions), np.bool_)
+        for row in np.flatnonzero(~sound & inside).tolist():
+            empty[row] = not file.read_raw(int(positions[row]), int(positions[row]) + 1).any()
+        if (wrong := np.flatnonzero(~sound & ~empty)).size:
+            yield Finding("vectors", "their vectors are damaged", tuple(ids[row] for row in wrong.tolist()))
+        if empty.any():
+            yield Finding("vectors", "they have no vectors", tuple(ids[row] for row in np.flatnonzero(empty).tolist()))
     if not state.has_checksums:
         yield Finding("checksums", "it was made by an earlier version; --repair adds checksums")
     elif checksum_table.reach(connection, state.vectors) < state.rows or not _has_all(connection, state):
@@ -148,18 +157,19 @@ def _read(connection: sqlite3.Connection, selection: Selection, first: int, last
 # --- repair --------------------------------------------------------------------------------------------------------
 
 
-def repair(backend: Backend) -> tuple[Salvage, bool]:
-    """Keep what is sound. Also whether indexes and checksums have to be made again.
+def repair(backend: Backend, known: Mapping[str, Mapping[str, Value]]) -> tuple[Salvage, bool]:
+    """Keep what is sound, and what is `known` of records that are not. Also whether indexes and checksums have to be
+    made again.
 
     `StoreError` where a store has lost what nothing else knows: its columns or its model.
     """
     generations.restore_name(backend.url)
     parts = {finding.part for finding in check(backend.url)}
-    salvage = _rebuilt(backend) if parts & {"database", "records", "vectors", "thumbnails"} else Salvage()
+    salvage = _rebuilt(backend, known) if parts & {"database", "records", "vectors", "thumbnails"} else Salvage()
     return salvage, bool(parts & {"index", "checksums"})
 
 
-def _rebuilt(backend: Backend) -> Salvage:
+def _rebuilt(backend: Backend, known: Mapping[str, Mapping[str, Value]]) -> Salvage:
     """A new generation of all that is sound takes the place of the damaged one."""
     folder = generations.folder(backend.url)
     lock = generations.lock_for_writing(backend.url, folder)
@@ -171,7 +181,7 @@ def _rebuilt(backend: Backend) -> Salvage:
             generations.remove_staging(backend.url)
         try:
             with closing(records_database.connect(folder)) as connection, database_errors(folder):
-                salvage = _copied(backend, connection, folder)
+                salvage = _copied(backend, connection, folder, known)
         except StoreError as error:
             raise _beyond_repair(folder, error) from error
         _keep_others(folder, generations.folder(backend.url, staging=True))
@@ -206,30 +216,37 @@ class _UnfinishedMigration(Exception):
     """A staging generation that no repair began."""
 
 
-def _copied(backend: Backend, connection: sqlite3.Connection, folder: Path) -> Salvage:
+def _copied(
+    backend: Backend, connection: sqlite3.Connection, folder: Path, known: Mapping[str, Mapping[str, Value]]
+) -> Salvage:
     """Copy what is sound into a staging generation."""
     state, schema, notes = _certain(connection, folder)
     path = folder / state.vectors
     file = _vectors_of(connection, path, schema.dimensions) if path.is_file() else None
     rows = 0 if file is None else path.stat().st_size // file.row_bytes
-    salvage, seen, read_rows = Salvage(), set[str](), 0
-    with closing(backend.create(schema, {**notes, REPAIRING: "yes"}, staging=True)) as new:
+    salvage, seen, damaged = Salvage(), set[str](), 0
+    with closing(cast("EmbeddedStore", backend.create(schema, {**notes, REPAIRING: "yes"}, staging=True))) as new:
         selection = Selection(schema, tuple(schema.columns))
         for read in _pages(connection, selection):
             good = [row for row in read.rows if row[1] not in seen]
-            read_rows += read.count
             seen.update(str(row[1]) for row in good)
-            salvage.lost.update((str(id), {}) for _, id in read.damaged)
+            damaged += len(read.damaged)
             salvage.without_blobs += [str(id) for _, id in read.without_blobs]
             positions = np.array([row[0] for row in good], np.int64)
             inside = positions[positions < rows]
             sound = set(file.sound(inside).tolist()) if file is not None and len(inside) else set[int]()
             _copy(new, selection, [row for row in good if row[0] in sound], file)
-            for row in good:
-                if row[0] not in sound:
-                    values = selection.values([row])
-                    salvage.lost[str(row[1])] = {name: column[0] for name, column in values.items()}
-        salvage.unreadable = max(0, state.live - read_rows)
+            rest = [row for row in good if row[0] not in sound]
+            kept = Records([str(row[1]) for row in rest], None, selection.values(rest))
+            new.keep_without_vectors(kept)
+            salvage.without_vectors.update((id, kept.row(row)) for row, id in enumerate(kept.ids))
+        for id, values in known.items():
+            if id not in seen:
+                new.keep_without_vectors(Records([id], None, {name: [value] for name, value in values.items()}))
+                salvage.without_vectors[id] = values
+        # Of a damaged record even the id may be wrong: what only `known` names may be what it was.
+        regained = len(known.keys() - seen)
+        salvage.unreadable = max(0, state.live - len(seen) - regained, damaged - regained)
         new.annotate({REPAIRING: ""})
     return salvage
 

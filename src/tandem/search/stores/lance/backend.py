@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
 from tandem.files import sync
-from tandem.search.stores.checking import check_vectors, drop_wrong_vectors
+from tandem.search.stores.checking import check_vectors, without_vectors
 from tandem.search.stores.lance.arrow import ArrowMapping
 from tandem.search.stores.lance.database import (
     CATALOG,
@@ -23,7 +23,7 @@ from tandem.search.stores.lance.database import (
     parse_address,
 )
 from tandem.search.stores.lance.store import LanceStore
-from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema
+from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema, Value
 
 
 class LanceBackend(Backend):
@@ -105,8 +105,8 @@ class LanceBackend(Backend):
     def check(self) -> list[Finding]:
         return check_vectors(self)
 
-    def repair(self) -> Salvage:
-        return drop_wrong_vectors(self)
+    def repair(self, known: Mapping[str, Mapping[str, Value]] | None = None) -> Salvage:
+        return without_vectors(self)
 
     def remove(self) -> None:
         try:

@@ -9,11 +9,11 @@ import uuid
 from collections.abc import Mapping
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
-from tandem.search.stores.checking import check_vectors, drop_wrong_vectors
+from tandem.search.stores.checking import check_vectors, without_vectors
 from tandem.search.stores.milvus.client import Connection, parse_address
 from tandem.search.stores.milvus.fields import FieldMapping, check_schema
 from tandem.search.stores.milvus.store import NOTE, MilvusStore, view_of
-from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema
+from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema, Value
 
 
 class MilvusBackend(Backend):
@@ -107,8 +107,8 @@ class MilvusBackend(Backend):
     def check(self) -> list[Finding]:
         return check_vectors(self)
 
-    def repair(self) -> Salvage:
-        return drop_wrong_vectors(self)
+    def repair(self, known: Mapping[str, Mapping[str, Value]] | None = None) -> Salvage:
+        return without_vectors(self)
 
     def remove(self) -> None:
         connection = self._connected()
