@@ -92,10 +92,12 @@ def pytest_configure() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """A file of which `-m` leaves out every test, by the mark of the file, is not imported, which may take seconds."""
+    """A file of which `-m` leaves out every test, by its first mark, is not imported, which may take seconds."""
     if not config.option.markexpr or collection_path.suffix != ".py":
         return None
-    marked = re.search(r"^pytestmark = pytest\.mark\.(\w+)", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+    marked = re.search(
+        r"^pytestmark = \[?\s*pytest\.mark\.(\w+)", collection_path.read_text(encoding="utf-8"), re.MULTILINE
+    )
     wanted = Expression.compile(config.option.markexpr)
     # With this mark alone, and whatever else a test of the file may have.
     if marked and not any(
@@ -213,5 +215,9 @@ def parameters(item: pytest.Item) -> list[object]:
 
 
 def group(item: pytest.Item, marks: set[str]) -> str:
-    """A file's tests stay together, with its fixtures; those that share a server or a browser, across files."""
-    return next((name for name in SHARED if name in marks), item.location[0])
+    """A file's tests stay together, with its fixtures; those that share a server or a browser, across files.
+
+    So do those of a group that they name: `training` shares a process that has imported all of torch, to fork from.
+    """
+    named = [str(mark.args[0]) for mark in item.iter_markers("xdist_group")]
+    return next((name for name in SHARED if name in marks), named[0] if named else item.location[0])

@@ -3,11 +3,12 @@
 Processes come from a server that has torch loaded already: starting one takes a moment instead of seconds.
 """
 
-import multiprocessing
+import json
 import os
 import signal
+import sys
+import time
 from collections.abc import Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from support import training_toys
+from support.processes import TRAINING, Child
 
 RECIPE = """
 name = "toy"
@@ -74,9 +76,7 @@ zero_shot = "names.parquet"
 retrieval = "captions.tar"
 """
 
-_server = multiprocessing.get_context("forkserver")
-# torch._dynamo: a second of imports, at the first optimiser of each process.
-_server.set_forkserver_preload(["tandem.train.run.loop", "torch._dynamo", "support.run_toys"])
+_CODE = "from support.run_toys import train_here; train_here()"
 
 
 def write_data(root: Path) -> Path:
@@ -100,29 +100,30 @@ def start(
     processes: int = 1,
     port: int = 0,
     float64: bool = False,
-) -> BaseProcess:
+) -> Child:
     """A process that trains.
 
     die: where it kills itself: a point and a count, `step 4`, `writing 2`, `flushing 9`, `removing 1` or `file 1`.
     float64: it trains in double precision.
     """
     environment = {"RANK": rank, "WORLD_SIZE": processes, "LOCAL_RANK": rank, "MASTER_PORT": port}
-    process = _server.Process(target=_train, args=(recipe, list(overrides), die, environment, float64))
-    process.start()
-    return process
+    return Child(TRAINING, _CODE, json.dumps([str(recipe), list(overrides), die, environment, float64]))
 
 
-def finish(*processes: BaseProcess) -> list[int | None]:
+def finish(*processes: Child) -> list[int | None]:
     """Exit codes. Where one dies, the others are killed too: as torchrun does it."""
     codes: list[int | None] = []
     for process in processes:
-        while process.exitcode is None and not any(other.exitcode for other in processes):
-            process.join(0.02)
+        while process.poll() is None and not any(other.poll() for other in processes):
+            time.sleep(0.02)
     for process in processes:
-        if process.exitcode is None:
-            process.kill()
-        process.join()
-        codes.append(process.exitcode)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        codes.append(process.wait())
+        if process.wait() > 0:
+            print(process.stderr.read())
+        process.stdout.close()
+        process.stderr.close()
     return codes
 
 
@@ -130,6 +131,12 @@ def last_state(folder: Path) -> dict[str, Any]:
     """Everything that the newest checkpoint has, by name."""
     newest = max((folder / "checkpoints").glob("step-*"))
     return {"step": int(newest.name[5:]), **load_file(newest / "trainer.safetensors")}
+
+
+def train_here() -> None:
+    """What such a process does."""
+    recipe, *others = json.loads(sys.argv[1])
+    _train(Path(recipe), *others)
 
 
 def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, int], float64: bool) -> None:

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from support.processes import unused_port
 
 import tandem
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +120,9 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(root: Path, whole: dict[s
     recipe = run_toys.write_recipe(root, root / "moments")
     chance = random.Random(3)
     for _ in range(3):
-        process = run_toys.start(recipe, ["workers=1"])
-        time.sleep(chance.uniform(0.2, 1.5))
-        process.kill()
-        process.join()
+        with run_toys.start(recipe, ["workers=1"]) as process:
+            time.sleep(chance.uniform(0.2, 1.5))
+            process.send_signal(signal.SIGKILL)
     assert _run(root, "moments", "workers=1") == [0]
     _same(run_toys.last_state(root / "moments"), whole)
 

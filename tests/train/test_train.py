@@ -26,7 +26,7 @@ from tandem.train.data.loader import Loader
 from tandem.train.recipe import Recipe, read_recipe
 from tandem.train.run.loop import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (30, 30, 220), "white": (250, 250, 250)}
 

@@ -24,7 +24,7 @@ from tandem.train.run.curve import Curve, read, read_series
 from tandem.train.run.loop import train
 from tandem.train.run.reporting import Meter, RunLog, duration, step_line
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]
 
 QUICK = ("validation.zero_shot=", "validation.retrieval=")
 

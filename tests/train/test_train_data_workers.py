@@ -17,7 +17,11 @@ from support.training_toys import CAPTIONED, recipe, write_tar
 from tandem.errors import DataError
 from tandem.train.data.loader import Loader
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("training"),
+    pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc"),
+]
 
 
 @pytest.fixture

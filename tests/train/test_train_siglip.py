@@ -251,6 +251,7 @@ retrieval = "captions.tar"
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("training")
 def test_a_run_from_a_checkpoint_resumes_in_the_same_bits_and_writes_the_bias(source: str, tmp_path: Path) -> None:
     run_toys.write_data(tmp_path)
     assert run(tmp_path, "whole", source) == [0]
