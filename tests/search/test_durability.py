@@ -10,7 +10,7 @@ from support.embedded_toys import filled, index_for_toys, records
 
 from tandem import files
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.stores.embedded import generations, records_database, store, vector_file
+from tandem.search.stores.embedded import generations, records_database, records_table, store, vector_file
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 
 FULL = 2  # of `PRAGMA synchronous`: a commit waits until the disk has it
@@ -92,9 +92,9 @@ def test_a_compaction_syncs_its_file_and_the_name_of_it(
     monkeypatch.setattr(store, "COMPACT_FROM", 5)
     with filled(str(tmp_path / "photos.tandem"), 10) as photos:
         named: list[int] = []
-        real = records_database.renumber
+        real = records_table.renumber
         monkeypatch.setattr(
-            records_database, "renumber", lambda *given: (named.append(synced(photos.folder)), real(*given))[1]
+            records_table, "renumber", lambda *given: (named.append(synced(photos.folder)), real(*given))[1]
         )
         made = sorted(photos.folder.glob("vectors-*"))
         synced.forget()
