@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tandem.errors import ConfigError
+from tandem.errors import ConfigError, in_words
 
 if TYPE_CHECKING:
     import tokenizers
@@ -85,7 +85,7 @@ def from_files(vocabulary: Path, merges: Path) -> Table:
         ids = json.loads(vocabulary.read_text(encoding="utf-8"))
         lines = merges.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{vocabulary.parent}: cannot read vocab.json and merges.txt: {error}") from None
+        raise ConfigError(f"{vocabulary.parent}: cannot read vocab.json and merges.txt: {in_words(error)}") from None
     rows = [line for line in lines if line and not line.startswith("#version")]
     return _checked(Table(ids, _pairs(rows, str(merges)), {s: ids[s] for s in (START, END) if s in ids}), str(merges))
 

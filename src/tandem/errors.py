@@ -39,6 +39,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {plain[near[0]]!r}?" if near else ""
 
 
+def in_words(error: Exception, *, longest: int = 200) -> str:
+    """What is wrong with a file, in one line, for an error that a parser of Python's raised about it: without names of
+    classes and advice for programmers.
+    """
+    said = " ".join(str(error).split())
+    if isinstance(error, RecursionError):
+        return "too many values inside each other"
+    if isinstance(error, MemoryError):
+        return "more than fits into memory"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not in UTF-8 (byte {error.start:,})"
+    if isinstance(error, OverflowError) or said.startswith("Exceeds the limit"):
+        return "a number with far too many digits"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError | IndexError | AttributeError | TypeError) or not said:
+        return "its parts do not fit together"
+    return said[:longest]
+
+
 class ConfigError(TandemError):
     """An invalid model configuration or recipe: an unknown architecture, field or value."""
 

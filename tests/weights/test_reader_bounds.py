@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ import torch
 from support import weights_toys as toys
 
 from tandem import bpe
-from tandem.errors import ConfigError, WeightsError
+from tandem.errors import ConfigError, WeightsError, in_words
 from tandem.weights import shapes, text_tower, torch_zip, unpickler
 from tandem.weights.arrays import map_file
+from tandem.weights.safetensors_file import read_safetensors
 from tandem.weights.tensor_files import read_archive, shard_names
 
 
@@ -166,3 +168,43 @@ def test_a_bias_of_the_projection_is_added() -> None:
     np.testing.assert_allclose(plain.project(pooled), pooled @ weights)
     tensors[f"{text_tower._PROJECTION}_bias"] = np.array([1, 2, -3], np.float16)
     np.testing.assert_allclose(plain.project(pooled), pooled @ weights + [1, 2, -3])
+
+
+DIGITS = "1" * 5000
+
+
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [
+        (lambda: json.loads(DIGITS), "a number with far too many digits"),
+        (lambda: float(10**400), "a number with far too many digits"),
+        (lambda: json.loads("[" * 200_000), "too many values inside each other"),
+        (b"ab\xff".decode, "not in UTF-8 (byte 2)"),
+        (lambda: open("/nowhere/at/all"), "No such file or directory"),  # noqa: SIM115
+        (lambda: {}["a"], "its parts do not fit together"),
+        (lambda: json.loads("{"), "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        (lambda: pickle.loads(b"X"), "pickle data was truncated"),
+    ],
+)
+def test_errors_of_parsers_in_words(raised: Callable[[], object], says: str) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        raised()
+    assert in_words(caught.value) == says
+
+
+def test_numbers_that_no_file_has_are_named_without_pythons_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for header, says in (
+        (
+            '{"a": {"dtype": "F32", "shape": [4611686018427387904], "data_offsets": [0, 0]}}',
+            r"impossible numbers: the shape \[4611686018427387904\] and bytes 0 to 0$",
+        ),
+        (f'{{"a": {{"dtype": "F32", "shape": [{DIGITS}], "data_offsets": [0, 0]}}}}', "header: a number with far too"),
+    ):
+        path.write_bytes(struct.pack("<Q", len(header)) + header.encode())
+        with pytest.raises(WeightsError, match=says):
+            read_safetensors(path)
+    path = tmp_path / "a.pt"
+    torch.save({"w": torch.arange(4.0)}, path)
+    with pytest.raises(WeightsError, match=r"contents \(a number with far too many digits\)"):
+        read_archive(rewritten(path, "data.pkl", b"\x80\x02I" + DIGITS.encode() + b"\n."))

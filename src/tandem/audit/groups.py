@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tandem.errors import DataError
+from tandem.errors import DataError, in_words
 from tandem.files import user_path
 from tandem.prompts import DEFAULT_TEMPLATE, check_template
 
@@ -37,7 +37,7 @@ def read_groups(path: str | Path) -> Groups:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: expected JSON such as {EXAMPLE}: {error}") from None
+        raise DataError(f"{path}: expected JSON such as {EXAMPLE}: {in_words(error)}") from None
     return groups_of(plain, str(path))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem.datasets.data_files import number_in, path_text, read_text, shown
 from tandem.datasets.rows import ClassNames, Label, Rows
-from tandem.errors import DataError, did_you_mean
+from tandem.errors import DataError, did_you_mean, in_words
 from tandem.files import user_path
 
 FILES = ("classes.txt", "classnames.txt", "class_names.txt", "classes.json", "classnames.json")
@@ -196,7 +196,7 @@ def _of_json(content: str, path: Path) -> ClassNames:
     try:
         plain: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+        raise DataError(f"{path}: cannot be read as JSON: {in_words(error)}") from None
     if isinstance(plain, list) and all(isinstance(name, str) for name in plain):
         return [str(name) for name in plain]
     if isinstance(plain, dict):

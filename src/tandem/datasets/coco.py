@@ -14,7 +14,7 @@ from tandem.datasets import split_names
 from tandem.datasets.data_files import existing, inside, read_text, shown
 from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.rows import Label, Request, Rows
-from tandem.errors import DataError
+from tandem.errors import DataError, in_words
 from tandem.files import user_path
 
 _PREFIX = "captions_"
@@ -91,7 +91,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     try:
         document = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read as JSON: {error}") from None
+        raise DataError(f"{path}: cannot be read as JSON: {in_words(error)}") from None
     if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
         raise DataError(f'{path}: expected COCO\'s layout, {{"images": [...], "annotations": [...]}}')
     return document

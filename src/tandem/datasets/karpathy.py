@@ -13,7 +13,7 @@ from tandem.datasets import split_names
 from tandem.datasets.data_files import existing, in_line, inside, read_text, shown
 from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.rows import Request, Rows
-from tandem.errors import DataError
+from tandem.errors import DataError, in_words
 from tandem.files import user_path
 
 _HEAD = 1 << 16  # bytes that are looked at: the whole file has over 100 MB
@@ -62,7 +62,9 @@ def _by_split(path: Path) -> dict[str, list[Mapping[str, Any]]]:
                 raise DataError(f"{path}: expected the name of a split, found {shown(image['split'])}")
             found.setdefault(image["split"], []).append(image)
             _ = image["filename"], image["sentences"]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read as JSON: {in_words(error)}") from None
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path}: expected images with filename, split and sentences: {shown(error)}") from None
     return found
 

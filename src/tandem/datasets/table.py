@@ -22,7 +22,7 @@ from tandem.datasets.filtering import kinds_of_values, row_filter
 from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
 from tandem.datasets.rows import Label, Request, Rows
-from tandem.errors import DataError
+from tandem.errors import DataError, in_words
 from tandem.files import user_path
 from tandem.samples import IMAGE_COLUMNS, PATH_COLUMNS
 
@@ -152,7 +152,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                     )
                 yield line, values
     except (OSError, ValueError, csv.Error, RecursionError) as error:
-        raise DataError(f"{path}, line {line}: cannot be read: {error}") from None
+        raise DataError(f"{path}, line {line}: cannot be read: {in_words(error)}") from None
 
 
 def _in_utf8(lines: Iterable[str], path: Path) -> Iterator[str]:

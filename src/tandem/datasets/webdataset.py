@@ -20,7 +20,7 @@ from tandem.datasets.labels import LABEL_COLUMNS, as_labels
 from tandem.datasets.memory import remembered
 from tandem.datasets.rows import Label, Request, Rows
 from tandem.datasets.shards import choose_files, name_of, shard_splits
-from tandem.errors import DataError
+from tandem.errors import DataError, in_words
 from tandem.files import display_name
 
 _ABOUT = (".cls", ".txt", ".json", ".npy")  # what is read of a sample besides its image
@@ -229,7 +229,7 @@ def _captions(content: Mapping[str, bytes], request: Request, kind: str, place: 
             try:
                 found = samples.captions_in(content[suffix], suffix, asked if suffix == ".json" else None)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{place}: its {suffix} cannot be read: {error}") from None
+                raise DataError(f"{place}: its {suffix} cannot be read: {in_words(error)}") from None
             if texts := tuple(text for text in found if text.strip()):
                 return texts
     return ()
@@ -239,7 +239,7 @@ def _document(content: bytes, place: str) -> Mapping[str, Any]:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: its .json cannot be read: {error}") from None
+        raise DataError(f"{place}: its .json cannot be read: {in_words(error)}") from None
     return document if isinstance(document, dict) else {}
 
 

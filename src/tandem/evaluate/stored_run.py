@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem import fields
-from tandem.errors import DataError
+from tandem.errors import DataError, in_words
 from tandem.evaluate.figures import Figure, Unit
 from tandem.evaluate.records import Environment, ModelRecord
 from tandem.evaluate.result import DatasetRecord, Task, TaskResult
@@ -89,8 +89,7 @@ def read_run(folder: Path) -> StoredRun:
     except DataError:  # no damage, but another format
         raise
     except (*_DAMAGED, *_DAMAGED_ZIP) as error:
-        said = " ".join(str(error).split())[:200]
-        raise DataError(f"{folder}: the run is damaged ({type(error).__name__}: {said}); measure it again") from None
+        raise DataError(f"{folder}: the run is damaged ({in_words(error)}); measure it again") from None
     return StoredRun(stored.model, stored.environment, stored.made, results)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem import bpe
-from tandem.errors import ConfigError, MissingExtraError
+from tandem.errors import ConfigError, MissingExtraError, in_words
 from tandem.tokenizer import bounds
 from tandem.tokenizer.clip_vocabulary import ClipVocabulary
 from tandem.tokenizer.sentencepiece_model import SENTENCEPIECE_FILES, SENTENCEPIECE_JSON, SentencePieceVocabulary
@@ -46,7 +46,7 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
     try:
         plain = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{source}: expected JSON: {error}") from None
+        raise ConfigError(f"{source}: expected JSON: {in_words(error)}") from None
     if not isinstance(plain, dict):
         raise ConfigError(f"{source}: expected a JSON object, got {type(plain).__name__}")
     return plain
@@ -81,7 +81,7 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        raise ConfigError(f"{path}: cannot be read: {in_words(error)}") from None
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -89,5 +89,5 @@ def _settings(folder: Path) -> dict[str, Any]:
     try:
         plain = json.loads(_text_of(path)) if path.is_file() else {}
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: expected JSON: {error}") from None
+        raise ConfigError(f"{path}: expected JSON: {in_words(error)}") from None
     return plain if isinstance(plain, dict) else {}

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from tandem.errors import WeightsError
+from tandem.errors import WeightsError, in_words
 
 MAX_BYTES = (
     8 * 2**20
@@ -25,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: expected JSON: {str(error)[:200]}") from None
+        raise WeightsError(f"{path}: expected JSON: {in_words(error)}") from None
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tandem import fields
-from tandem.errors import WeightsError
+from tandem.errors import WeightsError, in_words
 from tandem.weights.arrays import BFLOAT16, map_file
 from tandem.weights.json_files import check_regular, without_duplicates
 
@@ -74,7 +74,7 @@ def _header(path: Path, mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
     try:
         header = json.loads(mapped[8 : 8 + length], object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: damaged safetensors header: {str(error)[:200]}") from None
+        raise WeightsError(f"{path}: damaged safetensors header: {in_words(error)}") from None
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: damaged safetensors header: expected a mapping of tensors")
     return header, 8 + length
@@ -89,7 +89,7 @@ def _tensor(
     except (KeyError, TypeError, ValueError):
         raise WeightsError(f"{path}: damaged safetensors header: {name:.80}: {fields.shown(entry)}") from None
     if not all(type(n) is int and 0 <= n < _LARGEST for n in (*shape, begin, end)) or len(shape) > _MAX_RANK:
-        raise WeightsError(f"{path}: damaged safetensors header: {name:.80}: impossible numbers: {fields.shown(entry)}")
+        raise _impossible(path, name, shape, (begin, end))
     dtype = _DTYPES.get(dtype_name)
     if dtype is None:
         raise WeightsError(f"{path}: {name:.80} has dtype {dtype_name:.40}; expected one of {', '.join(_DTYPES)}")
@@ -114,11 +114,18 @@ def _tensor(
     return view
 
 
+def _impossible(path: Path, name: str, shape: list[Any], offsets: tuple[Any, Any]) -> WeightsError:
+    return WeightsError(
+        f"{path}: damaged safetensors header: {name:.80}: impossible numbers: "
+        f"the shape {fields.shown(shape)} and bytes {fields.shown(offsets[0])} to {fields.shown(offsets[1])}"
+    )
+
+
 def _empty(path: Path, name: str, shape: list[int], dtype: np.dtype[Any]) -> np.ndarray:
     try:
         return np.zeros(shape, dtype)
     except ValueError:  # its other dimensions have more elements than there are addresses
-        raise WeightsError(f"{path}: damaged safetensors header: {name:.80}: impossible numbers: {shape}") from None
+        raise _impossible(path, name, shape, (0, 0)) from None
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.errors import WeightsError
+from tandem.errors import WeightsError, in_words
 from tandem.weights.pickle_inspection import MAX_BYTES, MAX_OPCODES
 from tandem.weights.unpickler import Archive, run, state_dict
 
@@ -39,7 +39,7 @@ def read_legacy(path: Path, mapped: mmap.mmap) -> Archive:
     except WeightsError:
         raise
     except Exception as error:
-        raise WeightsError(f"{path}: truncated or damaged ({str(error)[:200]}); copy or download it again") from None
+        raise WeightsError(f"{path}: truncated or damaged ({in_words(error)}); copy or download it again") from None
     dtypes = _legacy_dtypes(path, programs[3])
     storages: dict[str, np.ndarray] = {}
     for key in keys:

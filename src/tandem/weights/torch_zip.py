@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.errors import WeightsError
+from tandem.errors import WeightsError, in_words
 from tandem.weights.pickle_inspection import MAX_BYTES
 from tandem.weights.unpickler import Archive, Module, module_tensors, run, state_dict
 
@@ -31,7 +31,7 @@ def read_zip(path: Path, mapped: mmap.mmap) -> Archive:
     except Exception as error:
         # zipfile meets damage with whatever its parsing runs into: BadZipFile, UnicodeDecodeError, RuntimeError, ...
         raise WeightsError(
-            f"{path}: truncated or damaged archive ({str(error)[:200]}); copy or download it again"
+            f"{path}: truncated or damaged archive ({in_words(error)}); copy or download it again"
         ) from None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.errors import WeightsError
+from tandem.errors import WeightsError, in_words
 from tandem.weights import pickle_inspection
 from tandem.weights.arrays import BFLOAT16
 
@@ -211,9 +211,7 @@ def run(path: Path, program: bytes, load: Load, *, modules: bool) -> Any:
         raise
     except Exception as error:
         # A damaged pickle fails in any way a stack machine can: KeyError, IndexError, MemoryError, ...
-        raise WeightsError(
-            f"{path}: damaged or unknown contents ({type(error).__name__}: {str(error)[:200]})"
-        ) from None
+        raise WeightsError(f"{path}: damaged or unknown contents ({in_words(error)})") from None
 
 
 def _inspect(path: Path, program: bytes, *, modules: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tandem.errors import DataError
+from tandem.errors import DataError, in_words
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import (
     TAR_IMAGE_SUFFIXES,
@@ -65,7 +65,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
                     key = source.text if member.suffix == ".json" and source.text else None
                     texts[member.key] = captions_in(member.content or b"", member.suffix, key)
                 except (ValueError, RecursionError) as error:
-                    failed[member.key] = f"cannot read {member.name}: {error}"
+                    failed[member.key] = f"cannot read {member.name}: {in_words(error)}"
             row = images.get(member.key)
             if row is not None and row.content is not None and member.key in texts:  # bytes do not wait for the end
                 yield SampleRow(row.key, texts.pop(row.key), content=row.content)
