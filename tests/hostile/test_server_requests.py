@@ -202,7 +202,7 @@ def test_chance_on_every_route(http: httpx.Client) -> None:
     assert {200, 422} <= seen
 
 
-def test_a_map_in_the_background_keeps_nobody_from_searching(http: httpx.Client) -> None:
+def test_texts_are_answered_while_a_map_is_computed(http: httpx.Client) -> None:
     statuses = {http.get("/v1/map").status_code}
     statuses |= {http.post("/v1/embeddings", json={"input": f"number {i}"}).status_code for i in range(30)}
     assert statuses <= {200, 202}

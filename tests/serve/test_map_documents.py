@@ -3,6 +3,7 @@
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 
 from tandem.serve.app import build_app
 from tandem.serve.collections.map_documents import MapDocuments
+from tandem.serve.encoding.batching import Batcher
 from tandem.serve.routes import image_map
 from tandem.serve.service import open_service
 from tandem.serve.settings import Settings
@@ -30,7 +32,7 @@ def computed(client: TestClient) -> httpx.Response:
 
 
 @pytest.mark.slow
-def test_an_error_of_the_thread_has_the_status_of_its_kind_and_the_next_request_tries_again(
+def test_an_error_of_the_thread_has_the_status_of_its_kind_and_the_next_request_tries_again_in_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = build_app(open_service(Settings(), [str(toy_collection(tmp_path))]))
@@ -50,7 +52,15 @@ def test_an_error_of_the_thread_has_the_status_of_its_kind_and_the_next_request_
                 answer = computed(client)
             assert (answer.status_code, answer.json()["title"]) == (status, title)
             assert "somewhere" not in answer.text
+        put, lanes = Batcher.put, []
+
+        def noted(self: Batcher[Any, Any], *arguments: Any, background: bool = False, **options: Any) -> Any:
+            lanes.append(background)
+            return put(self, *arguments, background=background, **options)
+
+        monkeypatch.setattr(Batcher, "put", noted)
         document = computed(client).json()
+        assert set(lanes) == {True}  # what is encoded for a map stands behind people
         assert document["count"] == 9
         assert {image["cluster"] for image in document["images"]} <= set(range(len(document["clusters"])))
 

@@ -81,6 +81,16 @@ def test_huge_bodies_are_refused_before_they_are_read(server: Server, http: http
         assert b" 413 " in received(there)
 
 
+def test_huge_bodies_where_no_route_is_are_answered_and_not_read(server: Server, http: httpx.Client) -> None:
+    for how in ("content-length: 1000000000000", "transfer-encoding: chunked"):
+        with closing(connected(server)) as there:
+            there.sendall(head("POST", "/nowhere", how) + b"1\r\n{\r\n")  # and nothing more
+            answer = all_of(there)  # it hangs up
+        assert b"connection: close" in answer.lower()
+        assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 405 "))
+    assert http.get("/healthz").status_code == 200
+
+
 def test_a_body_without_end_is_not_read_for_ever(server: Server, http: httpx.Client) -> None:
     with closing(connected(server)) as there:
         there.sendall(head("POST", "/v1/search", "transfer-encoding: chunked"))
@@ -139,7 +149,7 @@ def test_more_connections_than_there_may_be_push_out_idle_ones(server: Server, h
     with ExitStack() as stack:  # those that are at work are not pushed out
         busy = [stack.enter_context(closing(connected(server))) for _ in range(39)]
         for there in busy:
-            there.sendall(head("POST", "/nowhere", "content-length: 10") + b"{")
+            there.sendall(head("POST", "/v1/search", "content-length: 10") + b"{")
         assert http.get("/healthz").status_code == 200
 
 

@@ -26,6 +26,9 @@ from pathlib import Path
 from tandem.serve.run import serve
 from tandem.serve.settings import Settings
 values = json.loads(sys.argv[1])
+if (every_s := values.pop("keys_checked_every_s", None)) is not None:
+    from tandem.serve.http import keys
+    keys.CHECKED_EVERY_S = every_s
 paths = {name: Path(values[name]) for name in ("keys_file", "uploads", "corrections") if name in values}
 paths["heads"] = tuple(map(Path, values.get("heads", ())))
 paths["policies"] = tuple(values.get("policies", ()))
@@ -83,7 +86,7 @@ def metric(http: httpx.Client, line: str) -> float:
 
 @contextlib.contextmanager
 def serving(*collections: str | Path, **settings: Any) -> Iterator[Server]:
-    """`settings` are fields of `Settings`; Path fields as text."""
+    """`settings` are fields of `Settings`; Path fields as text. `keys_checked_every_s`: of its key file."""
     plain = json.dumps({"port": 0, **settings}, default=str)
     log: list[str] = []
     with Child(SERVING, START, plain, json.dumps([str(each) for each in collections])) as process:

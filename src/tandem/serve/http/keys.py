@@ -52,8 +52,8 @@ class KeyFile:
 
     @property
     def readable_by_others(self) -> bool:
-        """Whether other users of this machine may read the keys."""
-        return self._others_may(stat.S_IROTH)
+        """Whether other users of this machine may read the keys, those of the file's group included."""
+        return self._others_may(stat.S_IRGRP | stat.S_IROTH)
 
     @property
     def writable_by_others(self) -> bool:
@@ -74,19 +74,10 @@ class KeyFile:
                 return found.hex()[:16]
         return None
 
-    def accepts(self, *, authorization: str | None = None, x_api_key: str | None = None) -> bool:
-        """Whether the headers have a key of the file."""
-        return self.find(authorization=authorization, x_api_key=x_api_key) is not None
-
     def names(self) -> tuple[str, ...]:
         """What `find` calls the keys of the file, as it is now."""
         self._check()
         return tuple(each.hex()[:16] for each in self._hashes)
-
-    def allows(self, key: str) -> bool:
-        """Whether the key is one of the file's, in constant time: the duration tells nothing about the keys."""
-        self._check()
-        return self._found(key) is not None
 
     def is_broken(self) -> bool:
         """Whether the file has gone bad, so that no key is accepted until it is well again."""
@@ -100,6 +91,7 @@ class KeyFile:
         self._check()
 
     def _found(self, key: str) -> bytes | None:
+        """The hash of a key of the file, in constant time: the duration tells nothing about the keys."""
         digest = _hash(key.strip()[: MAX_KEY_LENGTH + 1])
         found = None
         for known in self._hashes:  # to the end, also after a match
