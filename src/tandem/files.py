@@ -12,6 +12,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,17 @@ def user_path(path: str | os.PathLike[str], *, strict: bool = True) -> Path:
         how = "set the environment variable HOME" if user == "~" else "write the path in full"
         raise TandemError(f"{display_name(written)}: no home folder is known for {user}: {how}")
     return Path(expanded)
+
+
+def open_regular(path: str | Path) -> FileIO:
+    """A regular file, open for reading, unbuffered. `OSError` for anything else: a pipe might never answer."""
+    file = open(  # noqa: SIM115
+        path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+    )
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return file
 
 
 @contextlib.contextmanager

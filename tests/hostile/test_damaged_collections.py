@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support import flips, toy
 from support.collection_toys import toy_model
-from support.flips import Answers, answers, checked
+from support.flips import CAPTION, Answers, answers, checked
 
 from tandem.cli import main
 from tandem.errors import StoreError, TandemError
@@ -26,7 +26,6 @@ from tandem.search.stores.embedded import checksums, vector_file
 from tandem.search.stores.protocol import Records
 
 IMAGES = 30
-CAPTION = 9  # among the values of a record
 FLIPS = 40  # of a bench of 1,000: bench/flips.py
 
 
@@ -71,6 +70,28 @@ def test_a_byte_changed_anywhere_gives_no_silent_wrong_answer(whole: Made) -> No
         assert kind != "silent", (flip, said)
         kinds.add((flip.file.name.partition("-")[0].partition(".")[0], kind))
     assert {("vectors", "told"), ("records", "told"), ("current", "refused")} <= kinds
+
+
+def test_answers_that_are_wrong_are_no_part_of_the_right_ones(whole: Made) -> None:
+    truth = whole.answers
+    least = min(truth.records, key=lambda id: sum(id == hit[0] for each in truth.hits for hit in each))
+    records = {id: record for id, record in truth.records.items() if id != least}
+
+    def without(rankings: Any) -> Any:
+        return tuple(tuple(hit for hit in each if hit[0] != least) for each in rankings)
+
+    part = replace(truth, records=records, rankings=without(truth.rankings))
+    part = replace(part, hits=tuple(each[:5] for each in part.rankings))
+    assert flips._is_part_of(part, truth)
+    wrong = [
+        replace(part, hits=tuple(each[::-1] for each in part.hits)),
+        replace(part, hits=tuple(tuple((id, score - 0.01, path) for id, score, path in each) for each in part.hits)),
+        replace(part, hits=tuple(each[1:] for each in part.hits)),
+        replace(part, passing=(0, *part.passing[1:])),
+        replace(part, passing=(part.passing[0] + 1, *part.passing[1:])),
+        replace(part, rankings=truth.rankings),
+    ]
+    assert [flips._is_part_of(one, truth) for one in wrong] == [False] * len(wrong)
 
 
 def test_a_damaged_vector_is_named_left_out_found_and_read_again(whole: Made, copy: Path) -> None:

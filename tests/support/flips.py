@@ -1,9 +1,10 @@
 """Single bytes changed in a collection's files, and whether what it answers then is right, or says that it is not."""
 
+import json
 import random
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,13 @@ from tandem.search.collection import Collection
 from tandem.search.stores.embedded import index_maintainer, nearest
 
 FILTERS = ("width > 30", "path like '%1%'", "caption is not null")
+PATH, PATHS, WIDTH, CAPTION = 0, 1, 2, 9  # of the values of a record
+HOLDS: tuple[Callable[[tuple[Any, ...]], bool], ...] = (  # the filters
+    lambda record: record[WIDTH] > 30,
+    lambda record: any("1" in path for path in json.loads(record[PATHS])),
+    lambda record: record[CAPTION] is not None,
+)
+HITS = 5
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Answers:
     """What a collection answers: of each search its hits, of each record its values, how many pass each filter."""
 
     hits: tuple[tuple[tuple[str, float, str], ...], ...]
+    rankings: tuple[tuple[tuple[str, float, str], ...], ...]  # the same without an end
     records: dict[str, tuple[Any, ...]]
     thumbnails: dict[str, bytes | None]
     passing: tuple[int, ...]
@@ -68,7 +77,9 @@ def answers(url: str) -> Answers:
     with Collection(url, toy_model()) as photos:
         store = photos.store
         assert photos.notes["identity"]
-        found = [*store.search(queries, 5), *store.search(queries[:1], 5, where=FILTERS[0])]
+        found, ranked = (
+            [*store.search(queries, k), *store.search(queries[:1], k, where=FILTERS[0])] for k in (HITS, 1000)
+        )
         records: dict[str, tuple[Any, ...]] = {}
         thumbnails: dict[str, bytes | None] = {}
         for some in store.scan(vectors=True):
@@ -80,8 +91,11 @@ def answers(url: str) -> Answers:
             if len(held):
                 thumbnails[id] = held.columns["thumbnail"][0]  # type: ignore[assignment]
         passing = tuple(store.count(where) for where in FILTERS)
-    hits = tuple(tuple((hit.id, hit.score, str(hit.metadata["path"])) for hit in each) for each in found)
-    return Answers(hits, records, thumbnails, passing)
+    hits, rankings = (
+        tuple(tuple((hit.id, hit.score, str(hit.metadata["path"])) for hit in each) for each in some)
+        for some in (found, ranked)
+    )
+    return Answers(hits, rankings, records, thumbnails, passing)
 
 
 def outcome(url: str, truth: Answers) -> tuple[str, str]:
@@ -99,12 +113,25 @@ def outcome(url: str, truth: Answers) -> tuple[str, str]:
 
 
 def _is_part_of(now: Answers, truth: Answers) -> bool:
-    """Whether nothing is wrong in what is answered, although something is missing."""
+    """Whether what is answered is all right, although something is missing: ranks, scores and counts are those of the
+    images that are left.
+    """
     right = {id: record for id, record in now.records.items() if truth.records.get(id) == record}
     shown = {id: content for id, content in now.thumbnails.items() if content in (None, truth.thumbnails.get(id))}
-    paths = {(id, record[0]) for id, record in truth.records.items()}
-    hits = all((id, path) in paths for each in now.hits for id, _, path in each)
-    return right == now.records and shown == now.thumbnails and hits
+    left = [[hit for hit in ranking if hit[0] in now.records] for ranking in truth.rankings]
+    ranks = all(map(_are_the_same, now.rankings, left))
+    hits = all(map(_are_the_same, now.hits, [ranking[:HITS] for ranking in left]))
+    passing = [
+        sum(holds(now.records[id]) for id in now.records) <= count <= most
+        for holds, count, most in zip(HOLDS, now.passing, truth.passing, strict=True)
+    ]  # a record whose vector alone is damaged is counted still
+    return right == now.records and shown == now.thumbnails and ranks and hits and all(passing)
+
+
+def _are_the_same(found: Sequence[tuple[str, float, str]], right: Sequence[tuple[str, float, str]]) -> bool:
+    """Whether the hits are the same in the same order, with the same scores."""
+    named = [(id, path) for id, _, path in found] == [(id, path) for id, _, path in right]
+    return named and np.allclose([hit[1] for hit in found], [hit[1] for hit in right], rtol=0, atol=1e-6)
 
 
 @dataclass(frozen=True)

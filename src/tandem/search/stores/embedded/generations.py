@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.errors import StoreBusyError, StoreError, StoreExistsError, StoreNotFoundError
-from tandem.files import sync, write_text
+from tandem.files import open_regular, sync, write_text
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -27,6 +27,7 @@ CURRENT = "current"
 _OURS = rf"g\d+(\.|$)|\.?{CURRENT}\..*(part|draft)"  # generations, and what a crash left of them
 LOCK = "writer.lock"
 WRITER = "writer.pid"
+LONGEST_NAME = 100  # bytes of what these two files hold
 MAKING = f".{CURRENT}.lock.draft"  # held by whoever makes the first generation
 
 
@@ -178,7 +179,7 @@ def lock_for_writing(url: str, generation: Path) -> "BaseFileLock":
         lock.acquire(timeout=0)
     except Timeout:
         try:
-            number = (generation / WRITER).read_text().strip()
+            number = _read_name(generation / WRITER)
         except (OSError, UnicodeDecodeError):
             number = ""
         writer = f"process {number}" if number else "another process"  # it writes its number after it has the lock
@@ -271,9 +272,14 @@ def _is_current(root: Path) -> bool:
     return (root / CURRENT).exists()
 
 
+def _read_name(path: Path) -> str:
+    with open_regular(path) as file:
+        return file.read(LONGEST_NAME).decode("utf-8").strip()
+
+
 def _current(root: Path) -> int:
     try:
-        text = (root / CURRENT).read_text(encoding="utf-8").strip()
+        text = _read_name(root / CURRENT)
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             raise StoreNotFoundError(f"{root}: {_instead(root)}") from None

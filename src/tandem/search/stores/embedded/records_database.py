@@ -8,10 +8,12 @@ beside it; collections of formats 1 and 2 have none until the next writer adds t
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
+from typing import cast
 from urllib.parse import quote
 
 from tandem.errors import StoreError, TandemError
@@ -22,6 +24,8 @@ from tandem.search.stores.protocol import Kind, Schema
 
 FILE = "records.sqlite"
 FORMAT = 3  # 2 had no checksums, 1 other names for what is deleted: see `_upgrade`
+MOST_DIMENSIONS, LONGEST_SCHEMA = 65_536, 100_000  # the longest in characters
+_VECTORS, _INDEX = re.compile(r"vectors-\d{1,18}\.f32"), re.compile(r"index-\d{1,18}\.faiss")
 APPLICATION = 0x54414E44  # "TAND"
 TYPES: Mapping[Kind, str] = {
     "text": "TEXT",
@@ -38,6 +42,10 @@ _VECTOR_CHECKSUMS = (
 
 class DamagedError(sqlite3.DatabaseError):
     """What the database says is not what was written to it."""
+
+
+class DamagedStateError(DamagedError):
+    """What the database says of which files and rows are in use; these can be found out in another way."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if application != APPLICATION:
                 raise StoreError(f"{path}: expected a collection's database, and this is another program's")
+            _check_tables_only(connection)
             if version > FORMAT:
                 raise StoreError(
                     f"{folder}: the collection has format {version}, this Tandem knows {FORMAT}; install a newer Tandem"
@@ -145,6 +154,15 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _check_tables_only(connection: sqlite3.Connection) -> None:
+    """Views, triggers and virtual tables could do anything, also without end, where a table is read or written."""
+    foreign = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1"
+    ).fetchone()
+    if foreign is not None:
+        raise DamagedError(f"expected tables only, and {str(foreign[0])[:40]!r} is none")
 
 
 def address(path: Path, *, write: bool) -> str:
@@ -167,8 +185,18 @@ def is_read_only(folder: Path) -> bool:
 
 
 def read_schema(connection: sqlite3.Connection) -> Schema:
-    dimensions, columns = connection.execute("SELECT dimensions, columns FROM schema").fetchone()
-    return Schema(dimensions, json.loads(columns))
+    """`DamagedError` if it is none that `create` writes."""
+    try:
+        dimensions, text = connection.execute("SELECT dimensions, columns FROM schema").fetchone()
+        columns = json.loads(text) if len(text) <= LONGEST_SCHEMA else None
+    except (TypeError, ValueError, RecursionError):
+        dimensions, columns = 0, None
+    kinds = columns.values() if isinstance(columns, dict) else [None]
+    if not all(isinstance(kind, str) and kind in TYPES for kind in kinds):
+        raise DamagedError("the table of its columns is damaged")
+    if not (isinstance(dimensions, int) and 1 <= dimensions <= MOST_DIMENSIONS):
+        raise DamagedError("the table of its columns is damaged")
+    return Schema(dimensions, cast(Mapping[str, Kind], columns))
 
 
 def check_schema(connection: sqlite3.Connection, state: State) -> None:
@@ -187,14 +215,17 @@ def read_state(connection: sqlite3.Connection) -> State:
     names = [column[0] for column in cursor.description]
     row = cursor.fetchone()
     if row is None:
-        raise DamagedError("its state is missing")
+        raise DamagedStateError("its state is missing")
     values = dict(zip(names, row, strict=True))
     checksum = values.pop("_checksum", None)
     if checksum is not None and checksums.of_values(values.values()) != checksum:
-        raise DamagedError("its state is damaged")
+        raise DamagedStateError("its state is damaged")
     if "deaths" in values:  # of format 1
         values["deleted_count"] = values.pop("deaths")
-    return State(**values)
+    state = State(**values)
+    if not _VECTORS.fullmatch(str(state.vectors)) or not (state.index == "" or _INDEX.fullmatch(str(state.index))):
+        raise DamagedStateError("its state is damaged: it names files that no collection has")
+    return state
 
 
 def _upgrade(connection: sqlite3.Connection, version: int) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
+from tandem.files import open_regular
 from tandem.search.stores.embedded import checksums
 from tandem.search.stores.embedded.checksums import Checksums
 from tandem.search.stores.protocol import are_unit
@@ -41,7 +42,7 @@ class VectorFile:
         self.dimensions = dimensions
         self.row_bytes = 4 * dimensions
         self.has_damage = False
-        self._file = path.open("rb", buffering=0)
+        self._file = open_regular(path)
         weakref.finalize(self, self._file.close)  # snapshots share it: the last one closes it
         self._lock = threading.Lock()
         self._map: Vectors | None = None

@@ -21,7 +21,7 @@ from tandem.search.stores.embedded import (
     records_database,
     vector_index,
 )
-from tandem.search.stores.embedded.records_database import DamagedError, State
+from tandem.search.stores.embedded.records_database import DamagedStateError, State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_file import VectorFile
@@ -126,11 +126,21 @@ def _vectors_of(connection: sqlite3.Connection, path: Path, dimensions: int) -> 
 
 def _pages(connection: sqlite3.Connection, selection: Selection) -> Iterator[FoundRows]:
     """All records, as far as the pages of the database can be read."""
-    last, largest = -1, _largest_position(connection)
+    last, largest, stretch = -1, _largest_position(connection), BATCH
     while last < largest:
-        some = _read(connection, selection, last + 1, min(largest, last + BATCH))
-        yield from some
-        last += BATCH
+        try:
+            rest = "WHERE _position > ? ORDER BY _position LIMIT ?"
+            read = selection.read(connection, rest, (last, BATCH))
+            if not read.count:
+                return
+            yield read
+            last, stretch = read.last, BATCH
+        except sqlite3.DatabaseError:
+            end = min(largest, last + stretch)
+            some = _read(connection, selection, last + 1, end, max(1, stretch // BATCH))
+            yield from some
+            # A position may be any number: a stretch of which nothing can be read is followed by a longer one.
+            last, stretch = end, BATCH if some else 2 * stretch
 
 
 def _largest_position(connection: sqlite3.Connection) -> int:
@@ -142,16 +152,22 @@ def _largest_position(connection: sqlite3.Connection) -> int:
     return -1
 
 
-def _read(connection: sqlite3.Connection, selection: Selection, first: int, last: int) -> list[FoundRows]:
-    """The records at these positions; where a page cannot be read, those around it."""
+def _read(
+    connection: sqlite3.Connection, selection: Selection, first: int, last: int, smallest: int
+) -> list[FoundRows]:
+    """The records at these positions; where a page cannot be read, those around it, in stretches of `smallest`."""
     try:
         rest = "WHERE _position BETWEEN ? AND ? ORDER BY _position"
-        return [selection.read(connection, rest, (first, last))]
+        read = selection.read(connection, rest, (first, last))
+        return [read] if read.count else []
     except sqlite3.DatabaseError:
-        if first == last:
+        if last - first < smallest:
             return []
     middle = (first + last) // 2
-    return [*_read(connection, selection, first, middle), *_read(connection, selection, middle + 1, last)]
+    return [
+        *_read(connection, selection, first, middle, smallest),
+        *_read(connection, selection, middle + 1, last, smallest),
+    ]
 
 
 # --- repair --------------------------------------------------------------------------------------------------------
@@ -265,9 +281,7 @@ def _certain(connection: sqlite3.Connection, folder: Path) -> tuple[State, Schem
             state = records_database.read_state(connection)
             records_database.check_schema(connection, state)
             notes = records_database.read_notes(connection, state)
-        except DamagedError as error:
-            if "state" not in str(error):
-                raise
+        except DamagedStateError:
             (vectors,) = sorted(folder.glob("vectors-*.f32"), key=lambda path: int(re.sub(r"\D", "", path.stem)))[-1:]
             state, notes = State(vectors=vectors.name), records_database.read_notes(connection)
     except (sqlite3.Error, TypeError, ValueError) as error:

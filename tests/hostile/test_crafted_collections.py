@@ -1,0 +1,106 @@
+"""A collection that someone made to be opened: each ends in one line, soon, and opens nothing outside of it."""
+
+import json
+import os
+import shutil
+import sqlite3
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import flips
+from support.collection_toys import toy_model
+from support.flips import checked
+
+from tandem.errors import TandemError
+from tandem.search.collection import Collection
+from tandem.search.stores.embedded import checksums
+from tandem.search.stores.embedded.records_database import FILE
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return flips.make(tmp_path_factory.mktemp("crafted"), 6).url
+
+
+def in_state(column: str, value: object) -> Callable[[sqlite3.Connection, Path], None]:
+    def craft(connection: sqlite3.Connection, folder: Path) -> None:
+        connection.execute(f'UPDATE state SET "{column}" = ?', (value,))
+
+    return craft
+
+
+def in_schema(column: str, value: object) -> Callable[[sqlite3.Connection, Path], None]:
+    def craft(connection: sqlite3.Connection, folder: Path) -> None:
+        connection.execute(f"UPDATE schema SET {column} = ?", (value,))
+        row = connection.execute("SELECT dimensions, columns FROM schema").fetchone()
+        connection.execute("UPDATE state SET schema_checksum = ?", (checksums.of_values(row),))
+
+    return craft
+
+
+def view_without_end(connection: sqlite3.Connection, folder: Path) -> None:
+    connection.execute("ALTER TABLE records RENAME TO others")
+    connection.execute(
+        "CREATE VIEW records AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+        "SELECT others.* FROM others, n"
+    )
+
+
+def pipe(name: str) -> Callable[[sqlite3.Connection, Path], None]:
+    def craft(connection: sqlite3.Connection, folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+
+    return craft
+
+
+CRAFTED: dict[str, Callable[[sqlite3.Connection, Path], None]] = {
+    "a file outside": in_state("vectors", "../../../../../etc/passwd"),
+    "an absolute file": in_state("vectors", "/dev/zero"),
+    "an index outside": in_state("index", "../x.faiss"),
+    "rows without end": in_state("rows", 1 << 60),
+    "no dimensions": in_schema("dimensions", 0),
+    "dimensions without end": in_schema("dimensions", 10**9),
+    "brackets": in_schema("columns", "[" * 100_000 + "]" * 100_000),
+    "deep brackets": in_schema("columns", "[" * 40_000 + "]" * 40_000),
+    "an unknown kind": in_schema("columns", json.dumps({"path": ["text"]})),
+    "a view": view_without_end,
+    "a pipe as current": pipe("../current"),
+    "a pipe as vectors": pipe("vectors-1.f32"),
+}
+
+
+def craft(whole: str, folder: Path, crafted: Callable[[sqlite3.Connection, Path], None]) -> str:
+    shutil.copytree(whole, folder)
+    connection = sqlite3.connect(folder / "g1" / FILE)
+    crafted(connection, folder / "g1")
+    *values, _ = connection.execute("SELECT * FROM state").fetchone()
+    connection.execute("UPDATE state SET _checksum = ?", (checksums.of_values(values),))
+    connection.commit()
+    connection.close()
+    return str(folder)
+
+
+@pytest.mark.parametrize("case", CRAFTED)
+def test_a_crafted_collection_is_refused_in_one_line(whole: str, tmp_path: Path, case: str) -> None:
+    url = craft(whole, tmp_path / "c.tandem", CRAFTED[case])
+    with pytest.raises(TandemError) as refused, Collection(url, toy_model()) as photos:
+        photos.search("a cat")
+    assert "\n" not in str(refused.value)
+    assert checked(url).damage
+
+
+def test_a_position_beyond_all_rows_is_one_damaged_record(whole: str, tmp_path: Path) -> None:
+    def far(connection: sqlite3.Connection, folder: Path) -> None:
+        connection.execute("UPDATE records SET _position = ? WHERE _position = 3", (1 << 60,))
+
+    url = craft(whole, tmp_path / "c.tandem", far)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: Any = checked(url)
+        assert sum(len(finding.ids) for finding in found.damage) == 1
+        after = checked(url, repair=True)
+    assert (after.renewed, after.missing, after.lost) == (1, [], [])
