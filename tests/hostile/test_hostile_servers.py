@@ -19,7 +19,7 @@ import pytest
 import tandem
 from tandem import fetch, http_limits
 from tandem.client import calls
-from tandem.errors import ClientError, ImageError, TandemError
+from tandem.errors import ClientError, ImageError, ServerError, TandemError
 
 Answer = Callable[[socket.socket], None]
 
@@ -285,3 +285,16 @@ def test_right_answers_are_right() -> None:
     with client("http://there", transport=transport) as there:
         assert there.embed_texts(["a", "b"]).tolist() == [GOOD, [0, 1]]
         assert [hit.id for hit in there.search("x", k=1).hits] == ["a"]
+
+
+def test_what_was_added_before_a_refusal_is_reported() -> None:
+    batches = iter(
+        [
+            httpx.Response(200, json={"added": [{"id": "a"}], "failures": []}),
+            httpx.Response(403, json={"title": "Quota"}),
+        ]
+    )
+    transport = httpx.MockTransport(lambda _: next(batches))
+    with client("http://there", transport=transport) as there, pytest.raises(ServerError, match="Quota") as caught:
+        there.add([np.zeros((4, 4, 3), np.uint8)] * 33)
+    assert caught.value.members["reports"] == [{"added": [{"id": "a"}], "failures": []}]

@@ -101,14 +101,19 @@ class CollectionVerbs(Connected):
             return {text_of(name): int(count) for name, count in answer["labels"].items()}
 
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
-        """Add images. Returns the server's report of each batch: what was added, and what failed and why."""
-        reports = []
+        """Add images. Returns the server's report of each batch: what was added, and what failed and why.
+
+        Where the server refuses a batch (a quota, a full disk), the `ServerError` has the reports of those before it in
+        `members["reports"]`: they were added.
+        """
+        reports: list[dict[str, Any]] = []
         for batch in batched((data_uri(image) for image in many(images)), BATCH_SIZE):
             body = {"images": batch, **self._collection()}
             try:
                 report = self._calls.document("POST", "/v1/images", body, wants="added", items=len(batch))
             except ServerError as error:
                 if "failures" not in error.members:
+                    error.members["reports"] = reports
                     raise
                 report = {"added": [], "failures": error.members["failures"]}  # it added none of this batch
             with self._calls.checked("/v1/images"):
