@@ -90,6 +90,18 @@ def test_ctrl_c_keeps_finished_tests(
     assert "Interrupted" in (out / "audit.html").read_text()
 
 
+def test_ctrl_c_before_the_first_test_has_ended_is_no_error(
+    tandem: Run, model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(subject: Subject) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(position, "measure", interrupted)
+    done = tandem("audit", model_folder, "--quick", "--only", "position")
+    assert (done.code, done.rows) == (130, [])
+    assert "tests were finished" not in done.err
+
+
 def test_tests_are_listed(tandem: Run) -> None:
     assert [row[0] for row in tandem("audit", "--list").rows] == list(TESTS)
     assert all(test["not_for"] for test in tandem("audit", "--list", "--json").json["tests"])

@@ -35,7 +35,9 @@ def test_bars_stay_within_the_terminal(width: int, label: str) -> None:
 
 def test_rows_are_beside_a_bar_where_standard_output_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert not progress.beside_rows()
+    assert progress.beside_rows() is False
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert progress.beside_rows() is True
 
 
 def test_columns_of_models_leave_one_after_another() -> None:

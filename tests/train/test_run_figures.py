@@ -17,9 +17,10 @@ from tandem.train.data import loader as loading
 from tandem.train.data.loader import Loader
 from tandem.train.data.order import sample_indices, shuffled
 from tandem.train.objective import device_batch, teacher
-from tandem.train.run import reporting
+from tandem.train.run import assembly, fine_tuned, reporting
 from tandem.train.run.reporting import duration, memory_gb
 from tandem.train.step.optimiser import learning_rate
+from tandem.train.wise_ft import Point
 
 
 @pytest.mark.parametrize(
@@ -97,3 +98,42 @@ def test_the_order_of_samples_is_what_it_always_was() -> None:
     large = [59086644, 923731044, 420886642, 498840268, 723815015]
     assert shuffled(np.arange(5), 10**9, 1, 2).tolist() == large
     assert sample_indices(np.arange(5, 15), 10, seed=1, source=0).tolist() == [4, 8, 1, 6, 7, 5, 2, 3, 4, 8]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_what_chose_alpha_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool) -> None:
+    figures = {0.0: 0.5, 0.5: 0.75, 1.0: 0.625}
+    points = [Point(alpha, {fine_tuned.CHOSEN_BY: value} if measured else {}) for alpha, value in figures.items()]
+    for name in ("read_model_with_head", "write_model_with_head", "between", "write_curve"):
+        monkeypatch.setattr(fine_tuned, name, lambda *given: None)
+    monkeypatch.setattr(fine_tuned, "curve", lambda *given: points)
+    said = fine_tuned.write_wise_ft(tmp_path, [object()], torch.device("cpu"))  # type: ignore[list-item]
+    if measured:
+        assert said == "WiSE-FT: alpha 0.5, 75.0% on validation (zero-shot 50.0%, fine-tuned 62.5%)"
+    else:
+        assert said.endswith("not chosen by any measure (set validation.classification)")
+
+
+def test_a_class_starts_at_the_mean_of_its_prompts_at_unit_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
+
+    class Towers:
+        def __init__(self, *given: object) -> None: ...
+
+        def to(self, device: torch.device) -> "Towers":
+            return self
+
+        def __call__(self, images: None, ids: torch.Tensor) -> tuple[None, torch.Tensor]:
+            return None, vectors[ids[:, 0]]
+
+    monkeypatch.setattr(assembly, "Towers", Towers)
+    clip = SimpleNamespace(eval=lambda: None, config=SimpleNamespace(text=SimpleNamespace(context_length=4)))
+    loader = SimpleNamespace(class_prompts=lambda: [["0", "1"], ["2"]])
+    found = assembly.zero_shot_vectors(
+        clip,  # type: ignore[arg-type]
+        loader,  # type: ignore[arg-type]
+        lambda texts, length, truncate: np.array([[int(text)] for text in texts]),  # type: ignore[arg-type]
+        torch.device("cpu"),
+    )
+    mean = np.array([1.5, 3.0])
+    np.testing.assert_allclose(found, [mean / np.linalg.norm(mean), [1, 0]], rtol=1e-6)
