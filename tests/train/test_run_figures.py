@@ -137,3 +137,30 @@ def test_a_class_starts_at_the_mean_of_its_prompts_at_unit_length(monkeypatch: p
     )
     mean = np.array([1.5, 3.0])
     np.testing.assert_allclose(found, [mean / np.linalg.norm(mean), [1, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_dry_run_asks_the_teacher_for_its_own_steps_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool
+) -> None:
+    """Unless all texts have been computed already."""
+    asked: list[tuple[list[str], str]] = []
+
+    def vectors(name: str, texts: list[str], cache: Path) -> dict[str, np.ndarray]:
+        asked.append((sorted(texts), cache.name))
+        return {}
+
+    monkeypatch.setattr(assembly.teacher, "vectors", vectors)
+    monkeypatch.setattr(assembly.teacher, "words", lambda name: ["word"])
+    recipe = SimpleNamespace(distillation=SimpleNamespace(teacher="toy", words_per_batch=1), seed=0)
+    loader = SimpleNamespace(batch=lambda step: SimpleNamespace(texts=[f"text {step}"]), all_texts=lambda: ["all"])
+    processes = SimpleNamespace(rank=0, count=1, is_main=True, barrier=lambda: None)
+    if cached:
+        (tmp_path / "teacher.npz").touch()
+    assembly._teacher_targets(recipe, loader, processes, tmp_path, [3, 4])  # type: ignore[arg-type]
+    of_steps = (["text 3", "text 4", "word", "word"], "teacher-0.npz")
+    of_all = (["all", "word"], "teacher.npz")
+    assert asked == ([of_all, of_all] if cached else [of_steps])
+    asked.clear()
+    assembly._teacher_targets(recipe, loader, processes, tmp_path, None)  # type: ignore[arg-type]
+    assert asked == [of_all, of_all]
