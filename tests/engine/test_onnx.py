@@ -70,3 +70,14 @@ def test_a_text_graph_gives_the_engines_vectors(which: str, tmp_path: Path) -> N
         own = ids[rows] if fixed or rows == slice(None) else ids[rows, :5]
         (vectors,) = session.run(None, {"token_ids": own.astype(np.int64)})
         np.testing.assert_allclose(vectors, expected[rows], atol=1e-5)
+
+
+def test_both_graphs_are_written_into_a_folder_that_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tandem.engine import onnx
+
+    written: list[Path] = []
+    for name in ("save_image_graph", "save_text_graph"):
+        monkeypatch.setattr(onnx, name, lambda config, model, path: written.append(path))
+    onnx.save_onnx(TOYS["vit"], random_tensors(TOYS["vit"]), tmp_path / "new" / "graphs")
+    assert written == [tmp_path / "new/graphs/image.onnx", tmp_path / "new/graphs/text.onnx"]
+    assert written[0].parent.is_dir()

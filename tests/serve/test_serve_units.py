@@ -1,8 +1,5 @@
-"""The arithmetic of the server's limits, without a server: queues, rates, waits, ranges, bodies, keys, priorities."""
+"""The arithmetic of the server's limits, without a server: queues, rates, waits, ranges, bodies, keys."""
 
-import os
-import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +7,7 @@ from typing import Any
 import pytest
 
 from tandem.errors import TandemError
-from tandem.serve import background
-from tandem.serve.encoding.fair_queue import FairQueue
+from tandem.serve.encoding.fair_queue import FairQueue, lane_of
 from tandem.serve.http import clients, keys, ranges
 from tandem.serve.http.clients import WrongKeys
 from tandem.serve.http.guard import RequestGuard, _Counted
@@ -19,19 +15,23 @@ from tandem.serve.http.problems import ProblemError
 from tandem.serve.service import Service
 
 
-def test_requests_take_turns_and_people_come_first() -> None:
+def test_requests_of_a_lane_take_turns() -> None:
     queue: FairQueue[str] = FairQueue()
-    queue.add(list("aaaa"))
+    many = ["m"] * next(count for count in range(1, 1000) if lane_of(count) == "large")
+    queue.add(list("aaa"))
     queue.add(list("bb"))
     queue.add([])
+    queue.add(many)
     queue.add(list("zz"), background=True)
-    assert (len(queue), queue.has_people) == (8, True)
-    assert sorted(queue) == sorted("aaaabbzz")
-    assert [queue.ahead_of(count) for count in (1, 2, 3, 9)] == [2, 4, 5, 6]
-    assert list(queue.firsts(background=False)) == ["a", "b"]
-    assert [queue.take(background=False) for _ in range(7)] == [*"ababaa", None]
-    assert [queue.take(background=True) for _ in range(3)] == ["z", "z", None]
-    assert (len(queue), queue.has_people, queue.ahead_of(5)) == (0, False, 0)
+    assert len(queue) == 7 + len(many)
+    assert [queue.waiting(lane) for lane in ("small", "large", "background")] == [5, len(many), 2]
+    assert [queue.ahead_of(count) for count in (1, 2, 3)] == [3, 6, 8]
+    assert list(queue.firsts("small")) == ["a", "b"]
+    queue.keep(lambda item: item != "m")
+    assert not queue.has("large")
+    assert [queue.take("small") for _ in range(6)] == [*"ababa", None]
+    assert queue.clear() == ["z", "z"]
+    assert (len(queue), queue.ahead_of(5), queue.take("background")) == (0, 0, None)
 
 
 class Clock:
@@ -41,10 +41,10 @@ class Clock:
         return self.now
 
 
-def waits(found: WrongKeys, address: str = "a", key: str | None = None) -> int:
-    """Seconds that an address has to wait, 0 for one that is served."""
+def wait(found: WrongKeys, address: str = "a") -> int:
+    """Seconds that an address has to wait after one more wrong key, 0 for one that is answered 401."""
     try:
-        found.check(address, key)
+        found.wrong(address)
     except ProblemError as problem:
         return int(problem.retry_after_s or -1) if problem.status == 429 else -problem.status
     return 0
@@ -53,31 +53,24 @@ def waits(found: WrongKeys, address: str = "a", key: str | None = None) -> int:
 def test_each_further_wrong_key_doubles_the_wait() -> None:
     clock = Clock()
     found = WrongKeys(clock)
+    assert [wait(found) for _ in range(clients.FREE_FAILURES + 1)] == [0] * (clients.FREE_FAILURES + 1)
     seen = []
-    for _ in range(clients.FREE_FAILURES + 8):
-        found.wrong("a")
-        seen.append(waits(found))
-    assert seen == [0] * clients.FREE_FAILURES + [1, 2, 4, 8, 16, 32, 60, 60]
-    assert waits(found, "b") == 0
-    found.right("a", "mine")
-    assert (waits(found, key="mine"), waits(found, key="other")) == (0, 60)
-    clock.now += 60
-    assert waits(found) == 0
-    found.wrong("a")
-    assert waits(found) == 60  # at once again
+    for _ in range(8):
+        seen.append(wait(found))
+        assert wait(found, "b" + str(len(seen))) == 0  # another address
+        clock.now += seen[-1]
+        assert wait(found) == 0
+    assert seen == [1, 2, 4, 8, 16, 32, 60, 60]
     clock.now += 2 * clients.LONGEST_WAIT_S + 1
-    found.wrong("a")
-    assert waits(found) == 0  # forgotten after a while
+    assert [wait(found) for _ in range(clients.FREE_FAILURES + 1)] == [0] * (clients.FREE_FAILURES + 1)  # forgotten
 
 
 def test_only_the_addresses_of_late_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "REMEMBERED", 3)
     found = WrongKeys(Clock())
-    for address in "abcd":
+    for address in "abcad":
         found.wrong(address)
-        found.right(address, "mine")
-    assert list(found._failures) == list("bcd")
-    assert [address for address, _ in found._proved] == list("bcd")
+    assert list(found._failures) == list("cad")
 
 
 @pytest.mark.parametrize(
@@ -151,22 +144,6 @@ def test_a_file_of_keys_has_its_size_at_most(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(keys, "MAX_FILE_BYTES", 100)
     if more:
         with pytest.raises(TandemError, match="it has more than 100 bytes"):
-            keys._read(path)
+            keys._read(path, False)
     else:
-        assert len(keys._read(path)[1]) == 1
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a priority for each thread")
-def test_a_thread_stands_back_alone() -> None:
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    seen: list[int] = []
-
-    def work() -> None:
-        background.stand_back()
-        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [max(background.NICENESS, before)] or seen == [background.NICENESS]
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+        assert len(keys._read(path, False)[1]) == 1
