@@ -14,5 +14,7 @@ TEXT_WEIGHT = 0.5  # of the text in a search by text and image
 DUPLICATE_COSINE = 0.97
 # Forms of a collection's address, for help texts; `search.stores.backends` parses them.
 ADDRESS_FORMS = "a folder, lance+s3://bucket/name, milvus://host:19530/name, or https://... (Zilliz)"
+# The policies that ship, for help texts; `moderation.policy_files` reads them.
+POLICIES = ("alcohol", "documents", "people", "screenshots")
 # What happens to texts of more tokens than the model takes: an error, cut, or split and averaged
 LongTexts = Literal["error", "truncate", "split"]

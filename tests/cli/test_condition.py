@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from support import conditioning_toys as toys
 from support.commands import Run
 
+from tandem.cli.commands.condition import _in_quotes
 from tandem.conditioning import CONSUMERS, Conditioner
 from tandem.model import SHIPPED
 
@@ -60,12 +61,29 @@ def test_text_encoders_by_name_and_learnt_words(tandem: Run, tmp_path: Path, mon
         assert outcome.rows == [["a gizmo toy", "5", "1", "", ""]], outcome.err
 
 
+def test_forgotten_quotes_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, prompts, said in (
+        (["a", "red", "fox"], ["a red fox"], 'encoding one prompt: "a red fox"; quotes keep several apart'),
+        (["fox", "dog"], ["fox", "dog"], "encoding 2 prompts: fox, dog; words in quotes are one"),
+        (["a fox", "dog"], ["a fox", "dog"], ""),
+        (["fox"], ["fox"], ""),
+    ):
+        assert _in_quotes(words) == prompts
+        shown = capsys.readouterr().err
+        assert said in shown
+        assert bool(shown) == bool(said)
+
+
 def test_mistakes_are_one_line(tandem: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.cli.inputs.MOST_BYTES", 1000)
     for arguments, says in (
         ([], "nothing to encode"),
         (["x", "--for", "sd1", "--model", "tandem-mini"], "width 768 with 12 blocks, got width 192"),
-        (["x", "--for", "sdxl"], "clip_l=..., clip_g=..."),
+        (
+            ["x", "--for", "sdxl"],
+            "expected --model M, a diffusers repository or folder, or --tower clip_l=FILE --tower",
+        ),
+        (["x", "--for", "sdxl", "--tower", "clip_l=f"], "clip_g=FILE, got --tower clip_l"),
         (["x", "--out", tmp_path / "x.npz"], "expected a name ending in .safetensors"),
         (["x", "--out", tmp_path / "gone" / "x.safetensors"], "there is no folder"),
         (["x", "--tower", "clip"], "--tower: expected NAME=FILE"),

@@ -40,6 +40,13 @@ def test_it_writes_the_picture_and_says_what_it_is_worth(
     assert not (tmp_path / "a.png.guidance").exists()
 
 
+def test_words_without_quotes_are_one_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command._one_text(["a", "dog"]) == "a dog"
+    assert 'guiding toward one text: "a dog"' in capsys.readouterr().err
+    assert (command._one_text(["a dog"]), command._one_text([])) == ("a dog", None)
+    assert not capsys.readouterr().err
+
+
 def test_an_svg_and_one_file_that_is_renewed(tandem: Run, model: tuple[str, ...], tmp_path: Path) -> None:
     out, watched = tmp_path / "a.svg", tmp_path / "now.png"
     found = tandem("guide", "a dog", "--shapes", "5", "--out", out, "--progress", watched, *QUICK, *model)
@@ -60,7 +67,7 @@ def test_ctrl_c_keeps_the_picture_and_resume_goes_on_to_the_same(
         stopped = tandem("guide", "a dog", "--out", part, *QUICK, *model)
     assert stopped.code == 130
     assert "stopped after 2 of 4 steps" in stopped.err
-    assert f"--resume {state}" in stopped.err
+    assert f"guide --resume {part} --model {model[1]}\n" in stopped.err  # as the guide has it
     assert part.exists()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
@@ -131,6 +138,7 @@ def test_a_time_that_is_up_leaves_the_picture_and_the_state(
     assert found.code == 0
     assert ", 1 step in" in found.out
     assert "stopped after 1 of 4 steps" in found.err
+    assert "left" not in found.err
     assert out.exists()
     assert (tmp_path / "a.png.guidance").exists()
 

@@ -127,6 +127,12 @@ def test_which(tandem: Run, model_folder: str, photos: list[str]) -> None:
 def test_usage_in_one_line(tandem: Run, photos: list[str], tmp_path: Path) -> None:
     assert "expected a photo and words to find in it" in one_line(tandem("locate", photos[0]))
     assert "expected a photo and an instruction" in one_line(tandem("which", photos[0]))
+    assert 'no photo: expected a photo and words to find in it: tandem locate PHOTO "a cat"' in one_line(
+        tandem("locate", "a cat")
+    )
+    assert 'tandem which PHOTO "the cat"' in one_line(tandem("which", "the cat"))
+    assert "no instruction: expected a photo" in one_line(tandem("which", *photos))
+    assert "no text: expected a photo" in one_line(tandem("locate", *photos))
     assert "expected words for a thing" in one_line(tandem("which", photos[0], "?"))
     long = one_line(tandem("which", photos[0], "(" * 5000))
     assert "expected words for a thing" in long

@@ -212,3 +212,7 @@ def test_a_fit_replaces_fits_alone(tandem: Run, policy: Path, labelled: Path, mo
     options = ("--policy", policy, "--model", model_folder, "--labelled", labelled)
     assert "there is a file already that is no fit" in one_line(tandem("moderate", "fit", *options, "--to", target))
     assert target.read_text() == "{}"
+
+
+def test_a_verb_that_is_misspelt_is_no_photo(tandem: Run) -> None:
+    assert "no such verb; did you mean 'fit'?" in one_line(tandem("moderate", "fitt", "--policy", "people"))

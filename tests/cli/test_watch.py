@@ -55,6 +55,22 @@ def test_a_line_for_each_batch_and_a_sum_at_the_end(tandem: Run, model_folder: s
     assert "3 added, 1 taken out; 1 skipped; the same command goes on from here" in done.err
 
 
+def test_moments_of_films_are_counted_and_long_lines_wrap(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = IndexingReport(added=4, unchanged=0, total=47, moments=4, gone=3)
+    _Shown("c", as_json=False).add(Batch(report))
+    line = capsys.readouterr().out
+    assert "4 added; 47 photos (4 of films); 3 of files that are gone" in line
+    assert line.count("\n") == 1
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("tandem.cli.terminal.columns", lambda _: 60)
+    _Shown("c", as_json=False).add(Batch(report))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
+
+
 @pytest.mark.usefixtures("stream")
 def test_json_lines_and_an_empty_folder(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()

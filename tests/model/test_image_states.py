@@ -127,6 +127,22 @@ def test_memory_does_not_grow_with_the_stream(model: Model) -> None:
     assert peaks[1] < peaks[0] + 200_000  # the states of 360 images more are 600 KB
 
 
+def test_no_cycle_holds_pixels_or_states(model: Model) -> None:
+    """What is not needed any more goes at once: it does not wait for the collector, which rarely comes."""
+    gc.collect()
+    debug = gc.get_debug()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in model.iter_image_states((toy.random_image() for _ in range(24)), batch_size=8):
+            pass
+        gc.collect()
+        held = [each for dead in gc.garbage for each in (dead, *gc.get_referents(dead))]
+        assert not [type(each) for each in held if isinstance(each, np.ndarray | Image.Image)]
+    finally:
+        gc.set_debug(debug)
+        gc.garbage.clear()
+
+
 def test_states_that_are_not_finite_are_refused() -> None:
     checkpoint = toy.checkpoint()
     tensors = {**checkpoint.tensors, "visual.ln_pre.bias": np.full(24, np.nan, np.float32)}

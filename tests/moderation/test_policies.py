@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from support.moderation_toys import POLICY, draw
 
+from tandem.defaults import POLICIES
 from tandem.errors import ConfigError
 from tandem.moderation import open_policy
 from tandem.moderation.policy_files import shipped_policies
 
 
 def test_those_that_ship_are_read_and_say_what_they_are_for() -> None:
-    assert shipped_policies() == ["alcohol", "documents", "people", "screenshots"]
+    assert shipped_policies() == list(POLICIES) == ["alcohol", "documents", "people", "screenshots"]
     for name in shipped_policies():
         opened = open_policy(name)
         assert opened.policy.name == name

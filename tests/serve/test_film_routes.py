@@ -181,7 +181,9 @@ def test_the_page_plays_a_film_from_the_moment(collection: Path, browser: Any) -
         page.goto(f"{server.url}/#/search?q=a")
         tile = page.get_by_role("link", name="a film.webm @ 0:00").first
         tile.wait_for()
-        assert (page.locator(".film-time").first.text_content() or "").startswith("0:00:0")
+        time = page.locator(".film-time").first
+        time.wait_for()  # seen, that is
+        assert time.inner_text().startswith("0:00:0")
         tile.click()
         until(page, "!document.querySelector('video').hidden")
         seconds = page.evaluate("document.querySelector('video').currentTime")

@@ -59,6 +59,7 @@ def test_another_image_forgets_what_was_found(page):
     dialog.get_by_role("button", name="Next photo").click()
     until(page, "() => document.querySelectorAll('.located-texts li').length === 0")
     assert dialog.locator(".located").is_hidden()
+    assert dialog.get_by_label("Words, with commas between several").input_value() == ""
 
 
 def boxed_at_the_edge(route):

@@ -73,6 +73,7 @@ class CollectionInfo:
     created: str | None  # ISO 8601; None for collections made before this was written down
     roots: tuple[str, ...]  # the folders that were indexed
     size_bytes: int | None  # on this disk; None for a collection on a server
+    moments: int = 0  # of the images, pictures of films
 
 
 def info(store: Store) -> CollectionInfo:
@@ -90,6 +91,7 @@ def info(store: Store) -> CollectionInfo:
         created=notes.get("created") or None,
         roots=tuple(roots_of(notes)),
         size_bytes=None if store.folder is None else _size_of(store.folder),
+        moments=store.count("time is not null") if "time" in store.schema.columns else 0,
     )
 
 

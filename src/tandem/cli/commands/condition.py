@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, non_negative
 from tandem.cli.exit_codes import DONE
-from tandem.cli.inputs import read_lines
+from tandem.cli.inputs import PARTS_OF_TEXTS, read_lines
 from tandem.cli.options.model import add_engine
 from tandem.cli.tables import Column, print_table
 from tandem.cli.targets import check_new
@@ -80,7 +80,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prompts = [*arguments.prompt, *(read_lines(arguments.prompts) if arguments.prompts else [])]
+    prompts = [*_in_quotes(arguments.prompt), *(read_lines(arguments.prompts) if arguments.prompts else [])]
     if not prompts:
         raise TandemError('nothing to encode: give a prompt, such as "a red fox", or --prompts F')
     if arguments.out:
@@ -128,6 +128,17 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _in_quotes(words: list[str]) -> list[str]:
+    """The prompts as they are meant: words among which an article stands alone are one, which is said."""
+    if len(words) < 2 or any(" " in word for word in words):
+        return words
+    if PARTS_OF_TEXTS & {word.lower() for word in words}:
+        terminal.echo(f'encoding one prompt: "{" ".join(words)}"; quotes keep several apart')
+        return [" ".join(words)]
+    terminal.echo(f"encoding {len(words)} prompts: {', '.join(words)}; words in quotes are one")
+    return words
+
+
 def _consumer(name: str) -> str:
     """One of the names on offer."""
     if name not in CONSUMERS:
@@ -149,6 +160,13 @@ def _load(arguments: argparse.Namespace) -> "Conditioner":
     source = arguments.model
     if source is None and not towers and arguments.consumer == DEFAULT:
         source = "tandem-mini"
+    names = [use.name for use in CONSUMERS[arguments.consumer].towers]
+    if source is None and set(towers) != set(names):
+        asked = " ".join(f"--tower {name}=FILE" for name in names)
+        came = f", got --tower {', --tower '.join(towers)}" if towers else ""
+        raise TandemError(
+            f"--for {arguments.consumer}: expected --model M, a diffusers repository or folder, or {asked}{came}"
+        )
     options = {name: getattr(arguments, name) for name in ("engine", "device", "precision")}
     with progress.waiting("loading the text encoders"):
         return Conditioner(arguments.consumer, source, embeddings=embeddings, **options, **towers)

@@ -1,6 +1,7 @@
 """`tandem guide`: a picture that is changed until the model finds in it what a text says. Ctrl-C keeps it."""
 
 import argparse
+import shlex
 import signal
 import sys
 import time
@@ -54,7 +55,9 @@ def add_arguments(parser: Parser) -> None:
         'tandem guide "a forest" --toward "autumn:0.5" --away "text, watermark" --seconds 60 --out forest.png',
         "tandem guide --resume forest.png.guidance",
     )
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="what the picture should show")
+    parser.add_argument(
+        "text", nargs="*", metavar="TEXT", help="what the picture should show; words without quotes are one text"
+    )
     parser.add_argument(
         "--out", metavar="F", help="the picture to write: .png, .jpg, .webp, or .svg (with --resume: the one it began)"
     )
@@ -86,7 +89,9 @@ def add_arguments(parser: Parser) -> None:
         "--size", type=_size, metavar="N|WxH", help=f"pixels of the longer side, or width and height ({SIZE})"
     )
     how.add_argument("--steps", type=positive, metavar="N", help=f"steps of the optimiser ({STEPS})")
-    how.add_argument("--seconds", type=float, metavar="S", help="the time it may take: fewer steps where it is short")
+    how.add_argument(
+        "--seconds", type=float, metavar="S", help="the time it may take: fewer steps where it is short; one at least"
+    )
     how.add_argument("--crops", type=positive, metavar="N", help=f"random views a step ({CROPS})")
     how.add_argument("--seed", type=non_negative, metavar="N", help="another seed gives another picture (0)")
     how.add_argument(
@@ -102,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.guidance.state_file import read_state, write_state
 
     resumed = None
+    arguments.text = _one_text(arguments.text)
     if arguments.resume is None:
         _check_goals(arguments)
         if arguments.out is None:
@@ -154,10 +160,19 @@ def run(arguments: argparse.Namespace) -> int:
             state_file.unlink(missing_ok=True)
         else:
             guided.save_state(state_file)
-    _report(guided, target, state_file, as_json=arguments.json)
+    _report(guided, target, state_file, arguments)
     if not caught or guided.is_complete:
         return DONE
     return INTERRUPTED if caught[0] == signal.SIGINT else TRY_AGAIN
+
+
+def _one_text(words: list[str]) -> str | None:
+    """The text, whose words may be arguments of their own, which is said."""
+    if not words:
+        return None
+    if len(words) > 1:
+        terminal.echo(f'guiding toward one text: "{" ".join(words)}"')
+    return " ".join(words)
 
 
 def _guided(model: Any, asked: dict[str, Any] | None, resumed: "State | None", **how: Any) -> "Guided":
@@ -312,7 +327,8 @@ class _Lines:
     def step(self, at: "GuidanceStep") -> None:
         if self.is_live or (time.monotonic() >= self.due_at and at.step < at.steps):
             self.due_at = time.monotonic() + LINE_EVERY_S
-            self._say(f"step {at.step:,} of {at.steps:,}, {_judged(at.judged)}, {_left(at.seconds_left)}")
+            left = _left(at.seconds_left) if at.seconds_left or at.step == at.steps else "the time is up"
+            self._say(f"step {at.step:,} of {at.steps:,}, {_judged(at.judged)}, {left}")
 
     def close(self) -> None:
         if self.is_live and not terminal.is_quiet():
@@ -346,9 +362,9 @@ def _judged(judged: Any) -> str:
     return f"similarity {judged.similarity:.3f}{ranked}"
 
 
-def _report(guided: "Guided", target: Path, state_file: Path, *, as_json: bool) -> None:
+def _report(guided: "Guided", target: Path, state_file: Path, arguments: argparse.Namespace) -> None:
     steps, total = guided.after.step, guided.settings.steps
-    if as_json:
+    if arguments.json:
         terminal.print_json(
             {
                 "file": str(target),
@@ -371,7 +387,13 @@ def _report(guided: "Guided", target: Path, state_file: Path, *, as_json: bool) 
     if guided.after.rank not in (None, 1):
         terminal.echo(f"the model finds {guided.after.best!r} first; another --seed or more --steps may help")
     if not guided.is_complete:
+        if arguments.seconds is not None and guided.seconds > arguments.seconds + 0.5:
+            terminal.echo(
+                f"it took {guided.seconds:.0f} s, not {arguments.seconds:g}: what comes before the first step, and "
+                "that step, are done in any case"
+            )
+        model = f" --model {shlex.quote(arguments.model)}" if arguments.model else ""
         terminal.echo(
             f"stopped after {steps:,} of {_steps(total)}; to go on: {terminal.program()} guide --resume "
-            f"{state_file} --out {target}"
+            f"{shlex.quote(str(target))}{model}"
         )

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     size = None if info.size_bytes is None else f"{info.size_bytes / 1e6:,.1f} MB"
     rows = {
         "collection": info.url,
-        "photos": f"{info.count:,}",
+        "photos": f"{info.count:,}" + (f" ({info.moments:,} of films)" if info.moments else ""),
         "size": size,
         "folders": ", ".join(info.roots),
         "made": info.created,

@@ -1,6 +1,7 @@
 """`tandem locate`: where in each photo some words are, and whether they are there."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import exit_code
-from tandem.cli.inputs import ImageOnStandardInput
-from tandem.cli.options.images import add_exclude, find_images, is_photo, photos_first
+from tandem.cli.inputs import PARTS_OF_TEXTS, ImageOnStandardInput
+from tandem.cli.options.images import add_exclude, find_images, is_photo, names_photos, photos_first
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, row_printer
 from tandem.cli.targets import check_no_input
@@ -32,8 +33,6 @@ COLUMNS = (
     Column("y", right=True),
     Column("box", drop=2),
 )
-# Nobody looks for these alone: as an argument of its own, one says that quotes were forgotten.
-PARTS_OF_TEXTS = frozenset(("a", "an", "the", "my", "your", "his", "her", "of", "on", "in", "with", "at", "and", "or"))
 WIDTHS = (36, 24, 9, 11, 6, 5, 5, 21)
 
 
@@ -131,8 +130,11 @@ def separated(arguments: Sequence[str], texts: Sequence[str]) -> tuple[list[str]
     """
     if texts:
         return list(arguments), list(texts)
-    if len(arguments) < 2:
-        raise TandemError(f'expected a photo and words to find in it: tandem locate {arguments[0]} "a red cup"')
+    if len(arguments) < 2 and not names_photos(arguments[0]):
+        raise TandemError(f'no photo: expected a photo and words to find in it: tandem locate PHOTO "{arguments[0]}"')
+    if len(arguments) < 2 or all(is_photo(each) for each in arguments):
+        photos = " ".join(shlex.quote(each) for each in arguments[:2]) + (" ..." if len(arguments) > 2 else "")
+        raise TandemError(f'no text: expected a photo and words to find in it: tandem locate {photos} "a red cup"')
     last = photos_first(arguments)
     late = next((text for text in arguments[last:] if is_photo(text)), None)
     if late is not None:

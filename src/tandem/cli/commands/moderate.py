@@ -7,10 +7,12 @@ from tandem.cli.commands import VERBS
 from tandem.cli.options.collection import add_where
 from tandem.cli.options.images import add_exclude
 from tandem.cli.options.model import add_model
-from tandem.errors import TandemError
+from tandem.defaults import POLICIES
+from tandem.errors import TandemError, did_you_mean
+from tandem.files import user_path
 
 FAIL_ON = ("review", "block")
-NO_POLICY = "no policy: name one with --policy, a file in TOML or one that ships (people)"
+NO_POLICY = f"no policy: name one with --policy, a file in TOML or one that ships ({', '.join(POLICIES)})"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -36,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.missing["SOURCE"] = "nothing to moderate: name photos, folders or a collection, or fit, report, verify-log"
     parser.add_argument(
-        "--policy", metavar="P", help="a policy in TOML, or one that ships: people, documents (required)"
+        "--policy", metavar="P", help=f"a policy in TOML, or one that ships: {', '.join(POLICIES)} (required)"
     )
     parser.add_argument("--fit", metavar="F", help="the fit to use (default: the one beside the policy)")
     parser.add_argument("--no-fit", action="store_true", help="order photos only, though there is a fit")
@@ -60,6 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     verb = f"moderate {arguments.sources[0]}"
     if verb in VERBS:  # options stand before it
         raise TandemError(f"{arguments.sources[0]}: the verb stands first: tandem {verb} ...; for a folder say ./")
+    first = arguments.sources[0]
+    if not user_path(first, strict=False).exists():
+        verbs = [each.removeprefix("moderate ") for each in VERBS if each.startswith("moderate ")]
+        if near := did_you_mean(first, verbs):
+            raise TandemError(f"{first}: there is no such file or folder, and no such verb{near}")
     if arguments.policy is None:  # argparse would ask for it before it asks for photos
         raise TandemError(NO_POLICY)
     if arguments.no_fit and arguments.fit:

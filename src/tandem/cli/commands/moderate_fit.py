@@ -6,6 +6,7 @@ from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.commands.moderate import NO_POLICY
 from tandem.cli.options.labelled import add_labelled
 from tandem.cli.options.model import add_model
+from tandem.defaults import POLICIES
 
 
 def add_arguments(parser: Parser) -> None:
@@ -19,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
         "tandem moderate fit --policy dogs.toml --labelled photos.tandem --table labels.csv --to dogs.fit.json",
     )
     parser.add_argument(
-        "--policy", metavar="P", required=True, help="a policy in TOML, or one that ships: people, documents"
+        "--policy", metavar="P", required=True, help=f"a policy in TOML, or one that ships: {', '.join(POLICIES)}"
     )
     parser.missing["--policy"] = parser.missing["--policy, --labelled"] = NO_POLICY
     parser.missing["--labelled"] = (

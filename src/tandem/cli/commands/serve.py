@@ -6,7 +6,7 @@ from tandem.cli import terminal
 from tandem.cli.arguments import Parser, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.model import add_model, loading
-from tandem.defaults import ADDRESS_FORMS
+from tandem.defaults import ADDRESS_FORMS, POLICIES
 from tandem.errors import TandemError
 from tandem.files import user_path
 from tandem.serve.settings import Settings
@@ -72,7 +72,8 @@ def add_arguments(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="P",
-        help="offer a policy for /v1/moderate: a file in TOML, with the fit beside it, or one that ships (people)",
+        help="offer a policy for /v1/moderate: a file in TOML, with the fit beside it, or one that ships: "
+        + ", ".join(POLICIES),
     )
     parser.add_argument(
         "--corrections",

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -120,12 +121,14 @@ class _Shown:
         self.skipped += len(failures)
         if self.as_json:
             failed = [{"image": one.path, "error": one.reason} for one in failures]
-            document = {"time": _now(), **counts, "gone": report.gone, "total": report.total, "failures": failed}
+            document = {"time": _now(), **counts, "gone": report.gone, "total": report.total}
+            document |= {"moments": report.moments, "failures": failed}
             terminal.print_json(document, indent=None, flush=True)
         else:
-            terminal.print_lines(
-                f"{_now()}  {_said(counts)}; {terminal.count_of(report.total)}{_gone(report.gone)}", flush=True
-            )
+            moments = f" ({report.moments:,} of films)" if report.moments else ""
+            said = f"{_said(counts)}; {terminal.count_of(report.total)}{moments}{_gone(report.gone)}"
+            time_of_it = f"{_now()}  "
+            terminal.print_lines(terminal.wrapped(said, sys.stdout, time_of_it, " " * len(time_of_it)), flush=True)
         for one in failures:
             terminal.complain(f"skipped {one.path}: {one.reason}")
 

@@ -1,8 +1,7 @@
 """`tandem which`: the region of a photo, or the photo of several, that an instruction is about."""
 
 import argparse
-import glob
-import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
-from tandem.cli.options.images import add_exclude, find_images, is_photo, photos_first
+from tandem.cli.options.images import add_exclude, find_images, is_photo, names_photos, photos_first
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, print_table
 from tandem.errors import TandemError
-from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.localization.choosing import Candidate
@@ -88,14 +86,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def separated(arguments: Sequence[str]) -> tuple[list[str], str]:
     """Photos and the instruction, whose words may be arguments of their own."""
-    if len(arguments) < 2:
-        raise TandemError(f'expected a photo and an instruction: tandem which {arguments[0]} "pick up the red ball"')
+    first = arguments[0]
+    if len(arguments) < 2 and not names_photos(first):
+        raise TandemError(f'no photo: expected a photo and an instruction: tandem which PHOTO "{first}"')
+    if len(arguments) < 2 or all(is_photo(each) for each in arguments):
+        photos = " ".join(shlex.quote(each) for each in arguments[:2]) + (" ..." if len(arguments) > 2 else "")
+        raise TandemError(f'no instruction: expected a photo and an instruction: tandem which {photos} "the red ball"')
     last = photos_first(arguments)
     late = next((each for each in arguments[last:] if is_photo(each)), None)
     if late is not None:
         raise TandemError(f"{late} is a photo after the instruction; photos come first, the instruction last")
-    first = arguments[0]
-    if not (is_photo(first) or os.path.exists(user_path(first, strict=False)) or glob.has_magic(first)):
+    if not names_photos(first):
         raise TandemError(f"{first} is no photo: expected photos, and then the instruction")
     return list(arguments[:last]), " ".join(arguments[last:])
 

@@ -50,6 +50,11 @@ def is_photo(argument: str) -> bool:
     return os.path.isfile(path) or path.suffix.lower() in IMAGE_SUFFIXES or os.sep in argument
 
 
+def names_photos(argument: str) -> bool:
+    """Whether an argument stands for photos: one, a folder or file that is there, or a glob."""
+    return is_photo(argument) or os.path.exists(user_path(argument, strict=False)) or glob.has_magic(argument)
+
+
 def photos_first(arguments: Sequence[str]) -> int:
     """How many arguments are photos, where photos come before texts: the first one, and what follows and names photos.
 

@@ -99,13 +99,17 @@ export class LabelBars {
     this.asked?.abort();
     const asked = (this.asked = new AbortController());
     const labels = this.labels();
-    if (!labels.length) return this.say("Add a label to see how well it fits.");
+    if (!labels.length) return this.say("Add labels of your own: the model says how they compare.");
+    const independent = this.independent.checked;
+    if (labels.length === 1 && !independent) { // it would have 100% of whatever is seen
+      this.put(null);
+      return this.say("Labels compete: add another one to compare with.");
+    }
     try {
-      const independent = this.independent.checked;
       const shares = await this.ask(labels, independent, asked.signal);
       if (asked.signal.aborted) return;
       this.put(shares, independent);
-      this.say(labels.length === 1 && !independent ? "Labels compete: add another one to compare with." : "");
+      this.say("");
     } catch (error) {
       if (error.name === "AbortError") return;
       this.put(null);

@@ -1,13 +1,14 @@
 // Filters as a form -> the server's filter language, and chips that remove them.
 import { icon, make } from "./dom.js";
 
+const FILMS = "film"; // of any format: what has a time within it
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
 // Name in the route -> the condition for the server, and a description for people.
 const FILTERS = {
   name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, label: (value) => `path contains “${value}”` },
   wide: { where: (value) => `width >= ${Number(value)}`, label: (value) => `at least ${value} wide` },
-  kind: { where: (value) => `format = ${quoted(value)}`, label: (value) => value },
+  kind: { where: (value) => (value === FILMS ? "time is not null" : `format = ${quoted(value)}`), label: (value) => (value === FILMS ? "films" : value) },
   from: { where: (value) => `taken >= ${quoted(value)}`, label: (value) => `taken from ${value}` },
   // Text compares letter by letter, and the day itself is to be in it.
   until: { where: (value) => `taken <= ${quoted(`${value}T99`)}`, label: (value) => `taken until ${value}` },
@@ -18,8 +19,9 @@ export const FILTER_NAMES = Object.keys(FILTERS);
 
 export const filtersIn = (values) => Object.fromEntries(FILTER_NAMES.filter((name) => values[name]).map((name) => [name, values[name]]));
 
-/** The filter to send, or undefined if none is set. */
+/** The filter to send, or undefined if none is set. A condition alone is sent as it was typed. */
 export function whereOf(filters) {
+  if (filters.where && Object.keys(filters).length === 1) return filters.where;
   return Object.entries(filters).map(([name, value]) => FILTERS[name].where(value)).join(" and ") || undefined;
 }
 
@@ -53,7 +55,7 @@ export function filterForm(change) {
     },
     field("name", "Path contains", make("input", { type: "text", autocomplete: "off" })),
     field("wide", "Width in pixels", choice([["", "any"], ["640", "640 or more"], ["1280", "1280 or more"], ["1920", "1920 or more"], ["3840", "3840 or more"]])),
-    field("kind", "Format", choice([["", "any"], ["JPEG", "JPEG"], ["PNG", "PNG"], ["WEBP", "WebP"], ["GIF", "GIF"], ["HEIF", "HEIC"]])),
+    field("kind", "Format", choice([["", "any"], ["JPEG", "JPEG"], ["PNG", "PNG"], ["WEBP", "WebP"], ["GIF", "GIF"], ["HEIF", "HEIC"], [FILMS, "films"]])),
     field("from", "Taken from", make("input", { type: "date" })),
     field("until", "Taken until", make("input", { type: "date" })),
     field("where", "Condition", make("input", { type: "text", autocomplete: "off", spellcheck: "false", placeholder: "width > 1000 and caption is not null", "aria-describedby": "filter-where-help" })),

@@ -9,7 +9,6 @@ import { Located } from "./locate.js";
 import { SentenceScores } from "./sentence_scores.js";
 import { band, clock, fileName, fileSize, moment, percent, pixels, place } from "./format.js";
 
-const LABELS = ["person", "animal", "plant", "food", "building", "vehicle", "landscape", "drawing"];
 const ENLARGED = 3;
 
 export class ImageDialog {
@@ -29,7 +28,7 @@ export class ImageDialog {
     this.relevance = make("p", { class: "fits" });
     this.known = make("dl", {});
     this.gone = make("p", { class: "gone", hidden: true });
-    this.bars = new LabelBars("tandem-image-labels", keptLabels("tandem-image-labels", LABELS), (...asked) => this.sees(...asked));
+    this.bars = new LabelBars("tandem-image-labels", keptLabels("tandem-image-labels", []), (...asked) => this.sees(...asked));
     this.correction = new Correction("image-correction", asked, () => this.bars.labels());
     this.before = this.button("left", "Previous photo", () => this.step(-1));
     this.after = this.button("right", "Next photo", () => this.step(1));
@@ -112,7 +111,7 @@ export class ImageDialog {
     this.correction.show();
     this.scores.show();
     this.judgements.show();
-    this.located.clear();
+    this.located.forget();
     const hits = this.session.hits;
     const at = hits.findIndex((hit) => hit.id === id);
     this.before.hidden = at <= 0;

@@ -68,13 +68,19 @@ export class Located {
     this.title.textContent = `Find something in this ${what}`;
   }
 
-  /** Another image: what was found in the last one goes. */
+  /** What was found goes. */
   clear() {
     this.request?.abort();
     this.found = null;
     this.overlay.hidden = true;
     this.list.replaceChildren();
     this.say("");
+  }
+
+  /** Another image: the words for the last one go, too. */
+  forget() {
+    this.clear();
+    this.input.value = "";
   }
 
   say(text, wrong = false) {

@@ -8,6 +8,9 @@ const PAGE = 60;
 const MAX_REMEMBERED = 8;
 const GHOSTS = 18;
 
+// To ask the same again would give the same answer.
+const refused = ({ status }) => status === 400 || status === 422;
+
 export class Results {
   /** `like(hit)` is called for "more like this". */
   constructor(session, like) {
@@ -41,8 +44,8 @@ export class Results {
     if (this.remembered.size > MAX_REMEMBERED) this.remembered.delete(this.remembered.keys().next().value);
   }
 
-  /** Run a search, identified by `key`. `back`: the user has come back to it, and finds it as it was. `note` is shown above. */
-  async show(question, key, { back = false, note = null } = {}) {
+  /** Run a search, identified by `key`. `back`: the user has come back to it, and finds it as it was. `note` is shown above; `typed` is a condition within the filter. */
+  async show(question, key, { back = false, note = null, typed = null } = {}) {
     this.running?.abort();
     if (key !== this.key) this.remember();
     const running = (this.running = new AbortController());
@@ -62,8 +65,20 @@ export class Results {
       scrollTo({ top: 0 });
     } catch (error) {
       if (error.name === "AbortError") return;
+      const wrong = refused(error) && typed && typed !== question.where ? await this.wrongIn(typed, question, running.signal) : null;
+      if (running.signal.aborted) return;
       this.clear();
-      this.complain(error, () => this.show(question, key));
+      this.complain(wrong ?? error, refused(error) ? null : () => this.show(question, key, { typed }));
+    }
+  }
+
+  /** What the server says of the condition as it was typed, without the filters beside it; null if that is fine. */
+  async wrongIn(typed, question, signal) {
+    try {
+      await ask("/v1/search", { ...question, where: typed, k: 1, offset: 0 }, signal);
+      return null;
+    } catch (error) {
+      return refused(error) ? error : null;
     }
   }
 

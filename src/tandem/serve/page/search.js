@@ -140,7 +140,7 @@ export class Search {
     document.title = !isAsked ? "Tandem" : `${asked.text ?? "By photo"} · Tandem`;
     if (isAsked) {
       this.welcome.hide();
-      this.results.show(asked, this.asked, { back, note: this.note });
+      this.results.show(asked, this.asked, { back, note: this.note, typed: this.filters.where });
       this.note = null;
       return;
     }
