@@ -328,6 +328,15 @@ def nobody_outside_knows_which_store_it_is(path: Path) -> Iterator[str]:
         yield f"{name} imports {sorted(wrong)} of tandem.search.stores: ask `backends.backend(url)`"
 
 
+def routes_know_no_other_routes(path: Path) -> Iterator[str]:
+    """What several of a server's routes share stands below them."""
+    name = relative(path)
+    if name.startswith("serve/routes/") and name != "serve/routes/__init__.py":
+        others = sorted(each for each in imports(path) if each.startswith("tandem.serve.routes"))
+        if others:
+            yield f"{name} imports {others}: move what is shared below serve/routes"
+
+
 def packages_stay_in_their_places(path: Path) -> Iterator[str]:
     name = relative(path)
     for dotted in imports(path):
@@ -340,6 +349,7 @@ RULES: tuple[Rule, ...] = (
     arrows_point_one_way,
     arrows_inside_of_train_point_one_way,
     nobody_outside_knows_which_store_it_is,
+    routes_know_no_other_routes,
     packages_stay_in_their_places,
 )
 
@@ -368,8 +378,11 @@ def test_each_rule_can_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         (tmp_path / "search" / "stores" / kind / "__init__.py").write_text("")
     for name in ("cli", "search", "train"):
         (tmp_path / name).mkdir(exist_ok=True)
+    bad_route = tmp_path / "serve" / "routes" / "bad.py"
+    bad_route.parent.mkdir(parents=True)
+    bad_route.write_text("from tandem.serve.routes import images\n")
     for rule in RULES:
-        assert list(rule(bad)), f"{rule.__name__} does not see it"
+        assert list(rule(bad_route if rule is routes_know_no_other_routes else bad)), f"{rule.__name__} does not see it"
     (tmp_path / "nobody.py").write_text("")
     assert "a room without a rule" in next(arrows_point_one_way(tmp_path / "nobody.py"))
 

@@ -12,9 +12,9 @@ import pytest
 
 from tandem.serve.collections.quotas import FILE, Quota, QuotaError, Uploads
 from tandem.serve.http import connections
-from tandem.serve.http.clients import PAGE, REMEMBERED, WORK, Client, Rates, WrongKeys, address_of, kind_of
+from tandem.serve.http.clients import PAGE, REMEMBERED, WORK, Caller, Rates, WrongKeys, address_of, kind_of
 from tandem.serve.http.problems import ProblemError
-from tandem.serve.http.slots import SLOW_S, Place, Slots
+from tandem.serve.http.slots import SLOW_S, Slot, Slots
 from tandem.serve.log_limit import LogLimit
 from tandem.serve.settings import Settings
 
@@ -26,7 +26,7 @@ class Clock:
         return self.now
 
 
-ANNA, BEN = Client("192.0.2.1", "aaaa"), Client("192.0.2.1", "bbbb")
+ANNA, BEN = Caller("192.0.2.1", "aaaa"), Caller("192.0.2.1", "bbbb")
 
 
 def status_of(call: Callable[[], Any]) -> int:
@@ -39,18 +39,18 @@ def status_of(call: Callable[[], Any]) -> int:
 def test_a_client_has_half_of_the_slots_and_the_page_has_its_own() -> None:
     slots = Slots(Settings(concurrency=4))
 
-    def enter(client: Client) -> Place:
-        place = Place()
-        slots.enter(place, WORK)
-        slots.enter_client(place, client)
-        return place
+    def enter(client: Caller) -> Slot:
+        slot = Slot()
+        slots.enter(slot, WORK)
+        slots.enter_client(slot, client)
+        return slot
 
     annas = [enter(ANNA) for _ in range(2)]
-    assert status_of(lambda: slots.enter_client(Place(), ANNA)) == 429
+    assert status_of(lambda: slots.enter_client(Slot(), ANNA)) == 429
     for _ in range(2):  # there is room for others, from the same address too
         enter(BEN)
     assert status_of(lambda: enter(ANNA)) == 503
-    slots.enter(Place(), PAGE)
+    slots.enter(Slot(), PAGE)
     assert slots.in_flight == 5
     slots.leave(annas[0])
     slots.leave(annas[0])  # once
@@ -63,30 +63,30 @@ def test_the_slowest_body_makes_room_for_those_that_are_there() -> None:
     clock = Clock()
     slots = Slots(Settings(concurrency=4), clock)
 
-    async def slow(client: Client) -> None:
-        place = Place()
-        slots.enter(place, WORK)
-        slots.enter_client(place, client)
+    async def slow(client: Caller) -> None:
+        slot = Slot()
+        slots.enter(slot, WORK)
+        slots.enter_client(slot, client)
         async with asyncio.timeout(60) as until:
-            with slots.receiving(place, until):
+            with slots.receiving(slot, until):
                 await asyncio.Event().wait()
 
     async def besiege() -> None:
         first, second = asyncio.create_task(slow(ANNA)), asyncio.create_task(slow(ANNA))
         await asyncio.sleep(0)
-        assert status_of(lambda: slots.enter_client(Place(), ANNA)) == 429  # they have just begun
+        assert status_of(lambda: slots.enter_client(Slot(), ANNA)) == 429  # they have just begun
         clock.now += SLOW_S
-        place = Place()
-        slots.enter(place, WORK)
-        slots.enter_client(place, ANNA)
+        slot = Slot()
+        slots.enter(slot, WORK)
+        slots.enter_client(slot, ANNA)
         with pytest.raises(TimeoutError):
             await first
         assert slots.in_flight == 2
-        slots.enter_client(Place(), ANNA)
+        slots.enter_client(Slot(), ANNA)
         with pytest.raises(TimeoutError):
             await second
         clock.now += SLOW_S
-        assert status_of(lambda: slots.enter_client(Place(), ANNA)) == 429  # those are not slow, but at work
+        assert status_of(lambda: slots.enter_client(Slot(), ANNA)) == 429  # those are not slow, but at work
 
     asyncio.run(besiege())
 
@@ -114,7 +114,7 @@ def test_a_rate_is_of_each_client_and_comes_back_with_time() -> None:
         rates.take(ANNA)
     assert status_of(lambda: rates.take(ANNA)) == 429
     for number in range(REMEMBERED + 10):  # many addresses fill no memory
-        rates.take(Client(f"a{number}"))
+        rates.take(Caller(f"a{number}"))
     assert len(rates._buckets) == REMEMBERED
 
 

@@ -26,7 +26,7 @@ EMA_ALPHA = 0.2  # weight of the last batch in the moving average of the time pe
 BACKGROUND_SIZE = 8  # items of a batch of the background: whoever comes meanwhile waits for it
 SLICE_S = 0.02  # what a batch of large requests may take while people are around
 AROUND_S = 2.0  # how long after a small request people are taken to be around
-BACKGROUND_EVERY_S = 1.0  # how long the background stands back while people keep the encoder busy
+BACKGROUND_EVERY_S = 1.0  # how often the background gets a batch while people keep the encoder busy
 
 
 class QueueFullError(Exception):

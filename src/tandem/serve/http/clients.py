@@ -22,7 +22,7 @@ OPEN = ("/healthz", "/readyz")  # for health checks, without a key; so is the pa
 
 
 @dataclass(frozen=True)
-class Client:
+class Caller:
     """Whom a request is counted for. `key` is the name of its key, which tells nothing of it; None without one."""
 
     address: str
@@ -34,7 +34,7 @@ class Client:
 
 
 # The client of the request that a task answers, where it is deep in the application.
-current: ContextVar[Client | None] = ContextVar("current", default=None)
+current: ContextVar[Caller | None] = ContextVar("current", default=None)
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
@@ -67,7 +67,7 @@ class Rates:
         self._per_s, self._clock = per_s, clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was
 
-    def take(self, client: Client) -> None:
+    def take(self, client: Caller) -> None:
         """Count a request. Raises `ProblemError` 429 where there were too many."""
         now, most = self._clock(), 2 * self._per_s
         left, then = self._buckets.pop(client.name, (most, now))

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tandem.serve.http import clients, problems
-from tandem.serve.http.clients import Client, Rates, WrongKeys
+from tandem.serve.http.clients import Caller, Rates, WrongKeys
 from tandem.serve.http.hosts import Hosts
 from tandem.serve.http.keys import KeyFile
 from tandem.serve.http.links import SignedLinks
 from tandem.serve.http.problems import ProblemError
-from tandem.serve.http.slots import Place, Slots
+from tandem.serve.http.slots import Slot, Slots
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
@@ -89,7 +89,7 @@ class RequestGuard:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         # Of a body that nobody reads the connection cannot know where it ends.
         unread = _has_body(headers) and not self._takes_body(method, scope["path"])
-        place = Place()
+        slot = Slot()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -104,7 +104,7 @@ class RequestGuard:
                     pairs.append(CLOSE)
                 message = {**message, "headers": pairs}
             elif not message.get("more_body", False):
-                self._leave(place)  # before the response is complete: the client's next request must find a free slot
+                self._leave(slot)  # before the response is complete: the client's next request must find a free slot
             if is_head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             try:
@@ -115,10 +115,10 @@ class RequestGuard:
                 raise _ClientClosedError from None
 
         try:
-            self._admit(scope, headers, place)
+            self._admit(scope, headers, slot)
             if unread and method in ("GET", "HEAD", "OPTIONS"):
                 raise ProblemError(400, "Bad Request", f"{_method(method)} takes no body here")
-            await self._admitted(scope, headers, receive, send_with_headers, None if unread else place)
+            await self._admitted(scope, headers, receive, send_with_headers, None if unread else slot)
         except _ClientClosedError:
             self._metrics.client_closed.inc()
             status = CLIENT_CLOSED
@@ -132,13 +132,13 @@ class RequestGuard:
                 raise
             await send_problem(send_with_headers, problem)
         finally:
-            self._leave(place)
+            self._leave(slot)
             route = _route(scope)
             self._metrics.requests.labels(_method(method), route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - began)
 
-    def _leave(self, place: Place) -> None:
-        self._slots.leave(place)
+    def _leave(self, slot: Slot) -> None:
+        self._slots.leave(slot)
         self._metrics.in_flight.set(self._slots.in_flight)
 
     async def _admitted(
@@ -147,9 +147,9 @@ class RequestGuard:
         headers: dict[bytes, str],
         receive: Receive,
         send: Send,
-        reading: Place | None,
+        reading: Slot | None,
     ) -> None:
-        """`reading`: the place of a request whose body is read."""
+        """`reading`: the slot of a request whose body is read."""
         counted = _Counted()
         try:
             body = b"" if reading is None else await self._body(headers, receive, counted, reading)
@@ -173,10 +173,10 @@ class RequestGuard:
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
 
-    def _admit(self, scope: MutableMapping[str, Any], headers: dict[bytes, str], place: Place) -> None:
+    def _admit(self, scope: MutableMapping[str, Any], headers: dict[bytes, str], slot: Slot) -> None:
         """Raises `ProblemError` for a request that may not be answered, or not now. Nothing of its body is read yet."""
         path, kind = scope["path"], clients.kind_of(scope["path"])
-        self._slots.enter(place, kind)
+        self._slots.enter(slot, kind)
         self._metrics.in_flight.set(self._slots.in_flight)
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
         if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # requests without it do not come from a browser
@@ -190,18 +190,18 @@ class RequestGuard:
             raise ProblemError(
                 403, "Forbidden", "the request comes from a page of another site; this server answers its own page only"
             )
-        client = Client(clients.address_of(scope))
+        client = Caller(clients.address_of(scope))
         if self._keys is not None and path.startswith(clients.LOCKED):
             client = self._with_key(self._keys, client.address, headers, scope)
         clients.current.set(client)
         if path != "/metrics":
             self._rates.take(client)
         if kind == clients.WORK:
-            self._slots.enter_client(place, client)
+            self._slots.enter_client(slot, client)
 
     def _with_key(
         self, keys: KeyFile, address: str, headers: dict[bytes, str], scope: MutableMapping[str, Any]
-    ) -> Client:
+    ) -> Caller:
         """The client by its key, or by the key that a link was made for. Raises `ProblemError` 401, 429 and 503."""
         if keys.is_broken():
             detail = "the server's file of API keys cannot be read, so no key is accepted; its log says why"
@@ -209,11 +209,11 @@ class RequestGuard:
         authorization, x_api_key = headers.get(b"authorization"), headers.get(b"x-api-key")
         key = keys.find(authorization=authorization, x_api_key=x_api_key)
         if key is not None:
-            return Client(address, key)
+            return Caller(address, key)
         if authorization or x_api_key:
             self._wrong_keys.wrong(address)
         elif self._links is not None and (key := self._links.key_of(scope)) is not None:
-            return Client(address, key)
+            return Caller(address, key)
         raise ProblemError(
             401,
             "API key missing or wrong",
@@ -221,7 +221,7 @@ class RequestGuard:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive, counted: "_Counted", place: Place) -> bytes:
+    async def _body(self, headers: dict[bytes, str], receive: Receive, counted: "_Counted", slot: Slot) -> bytes:
         most = self._settings.max_body_bytes
         said = headers.get(b"content-length", "")
         announced = int(said[:20]) if said.isascii() and said.isdigit() else 0
@@ -231,7 +231,7 @@ class RequestGuard:
         body = bytearray()
         try:
             async with asyncio.timeout(self._settings.body_timeout_s) as until:
-                with self._slots.receiving(place, until):
+                with self._slots.receiving(slot, until):
                     while True:
                         message = await receive()
                         if message["type"] == "http.disconnect":
@@ -246,7 +246,7 @@ class RequestGuard:
                         if not message.get("more_body", False):
                             return bytes(body)
         except TimeoutError:
-            if place.kind is None:
+            if slot.kind is None:
                 detail = "the request was not received in time; it made room for others"
             else:
                 detail = f"the request was not received within {self._settings.body_timeout_s:g} s"

@@ -1,4 +1,4 @@
-"""Requests in flight, by kind and by client: who finds a place, and who has to make room. Knows counts; no requests."""
+"""Requests in flight, by kind and by client: who finds a slot, and who has to make room. Knows counts; no requests."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from tandem.serve.http.clients import HEALTH, METRICS, PAGE, WORK, Client
+from tandem.serve.http.clients import HEALTH, METRICS, PAGE, WORK, Caller
 from tandem.serve.http.problems import ProblemError, full
 from tandem.serve.settings import Settings
 
@@ -27,62 +27,62 @@ class Slots:
         self._clock = clock
         self._taken: Counter[str] = Counter()
         self._clients: Counter[str] = Counter()
-        self._receiving: dict[Place, tuple[float, asyncio.Timeout]] = {}  # the longest first
+        self._receiving: dict[Slot, tuple[float, asyncio.Timeout]] = {}  # the longest first
 
     @property
     def in_flight(self) -> int:
         """Requests for work and for the page."""
         return self._taken[WORK] + self._taken[PAGE]
 
-    def enter(self, place: "Place", kind: str) -> None:
+    def enter(self, slot: "Slot", kind: str) -> None:
         """Take a slot. Raises `ProblemError` 503 where none is free."""
         if self._taken[kind] >= self._most[kind] and not self._made_room(lambda other: other.kind == kind):
             raise full(f"{self._taken[kind]:,} requests are in flight")
         self._taken[kind] += 1
-        place.kind = kind
+        slot.kind = kind
 
-    def enter_client(self, place: "Place", client: Client) -> None:
+    def enter_client(self, slot: "Slot", client: Caller) -> None:
         """Count a request for work for its client. Raises `ProblemError` 429 beyond its share."""
         if self._clients[client.name] >= self._share and not self._made_room(lambda other: other.client == client):
             detail = f"{self._share:,} requests of this client are in flight already; wait for their answers"
             raise ProblemError(429, "Too Many Requests", detail, retry_after_s=1)
         self._clients[client.name] += 1
-        place.client = client
+        slot.client = client
 
-    def leave(self, place: "Place") -> None:
-        if place.kind is not None:
-            self._taken[place.kind] -= 1
-        if place.client is not None:
-            self._clients[place.client.name] -= 1
-            if not self._clients[place.client.name]:
-                del self._clients[place.client.name]
-        place.kind = place.client = None
+    def leave(self, slot: "Slot") -> None:
+        if slot.kind is not None:
+            self._taken[slot.kind] -= 1
+        if slot.client is not None:
+            self._clients[slot.client.name] -= 1
+            if not self._clients[slot.client.name]:
+                del self._clients[slot.client.name]
+        slot.kind = slot.client = None
 
     @contextmanager
-    def receiving(self, place: "Place", until: asyncio.Timeout) -> Iterator[None]:
+    def receiving(self, slot: "Slot", until: asyncio.Timeout) -> Iterator[None]:
         """While the body of a request arrives; `until` passes at once where it has to make room."""
-        self._receiving[place] = (self._clock(), until)
+        self._receiving[slot] = (self._clock(), until)
         try:
             yield
         finally:
-            self._receiving.pop(place, None)
+            self._receiving.pop(slot, None)
 
-    def _made_room(self, fits: Callable[["Place"], bool]) -> bool:
+    def _made_room(self, fits: Callable[["Slot"], bool]) -> bool:
         """Send away the slowest of those that fit. Whether there was one."""
-        for place, (since, until) in self._receiving.items():
-            if fits(place):
+        for slot, (since, until) in self._receiving.items():
+            if fits(slot):
                 if self._clock() - since < SLOW_S:
                     return False
                 until.reschedule(asyncio.get_running_loop().time())
-                del self._receiving[place]
-                self.leave(place)
+                del self._receiving[slot]
+                self.leave(slot)
                 return True
         return False
 
 
-class Place:
+class Slot:
     """The slots that one request has; nothing once it has left."""
 
     def __init__(self) -> None:
         self.kind: str | None = None
-        self.client: Client | None = None
+        self.client: Caller | None = None

@@ -10,12 +10,12 @@ from pydantic import ConfigDict, Field
 from tandem.errors import ImageError
 from tandem.search import indexed_files
 from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.collections.originals import MAX_ORIGINAL_BYTES
 from tandem.serve.corrections import MAX_LABEL_BYTES, Corrections, CorrectionsFullError, check_label
 from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
 from tandem.serve.http.schemas import PIXEL, CollectionName, EncodedImage, RequestBody, Text, one_of
-from tandem.serve.routes.images import MAX_ORIGINAL_BYTES
 from tandem.serve.service import Service
 
 

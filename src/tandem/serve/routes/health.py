@@ -10,14 +10,13 @@ from fastapi.responses import JSONResponse, Response
 
 from tandem import __version__
 from tandem.errors import TandemError
-from tandem.serve import metrics
+from tandem.search.query import SearchQuery
+from tandem.serve import metrics, searching
 from tandem.serve.encoding.batching import ClosedError, QueueFullError
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http import problems
-from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError
-from tandem.serve.routes import search
 from tandem.serve.service import Service
 
 _PROBE = "a photo"
@@ -100,8 +99,8 @@ async def _probe(service: Service) -> dict[str, Any]:
     unavailable: dict[str, str] = {}
     for index, name in enumerate(service.registry.collections):
         try:
-            asked = search.SearchRequest(text=_PROBE, collection=name)
-            JSONResponse(await search.answer(service, Body(asked, {})))  # what cannot be written is no answer
+            found = await searching.answer(service, SearchQuery(text=_PROBE), name, {})
+            JSONResponse(found)  # what cannot be written is no answer
         except Exception as error:  # whatever it is, people meet it too
             if not index:
                 raise  # without the default one, requests that name none fail

@@ -24,9 +24,9 @@ from tandem.serve.http.links import LINK_S, SignedLinks
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
 from tandem.serve.http.schemas import PIXEL, AtMost, CollectionName, EncodedImage, RequestBody, Text, one_of
+from tandem.serve.image_links import image_link
 from tandem.serve.service import Service
 
-MAX_ORIGINAL_BYTES = 128 * 2**20
 _IMMUTABLE = "private, max-age=31536000, immutable"  # an id is a hash of the image
 _ONE_HOUR = "private, max-age=3600"  # a later version may make other thumbnails
 
@@ -65,12 +65,6 @@ class DeleteRequest(RequestBody):
     )
 
 
-def image_link(identifier: str, part: str = "", collection: str | None = None) -> str:
-    """Where an image of a collection is found; `collection` only where it is not the default one."""
-    named = f"?collection={quote(collection, safe='')}" if collection else ""
-    return f"/v1/images/{quote(identifier, safe='')}{part}{named}"
-
-
 def router(service: Service) -> BodyRouter:
     routes = BodyRouter(tags=["images"])
 
@@ -102,7 +96,7 @@ def router(service: Service) -> BodyRouter:
                 raise not_found(f"no image {id!r}")
             if indexed_files.is_of_film(found.row(0)):
                 return _film(request, id, found.row(0))
-            return originals.read(id, found.row(0), MAX_ORIGINAL_BYTES)
+            return originals.read(id, found.row(0), originals.MAX_ORIGINAL_BYTES)
 
         if not _asks_for(request, "/original"):
             return await described(f"{id}/original", collection)

@@ -32,7 +32,7 @@ from tandem.serve.http.schemas import (
     Where,
     labels_or_head,
 )
-from tandem.serve.routes.images import image_link
+from tandem.serve.image_links import image_link
 from tandem.serve.service import Service
 
 MAX_ROWS = 50_000  # of an answer: images of all labels, or labels of all images

@@ -16,6 +16,7 @@ from tandem.localization.location import Location, Locations
 from tandem.localization.methods import HEAT_SIZE, MOST_HEAT_SIZE, Method
 from tandem.search.indexed_files import IndexedImage, image_or_thumbnail
 from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.collections.originals import MAX_ORIGINAL_BYTES
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
@@ -30,7 +31,6 @@ from tandem.serve.http.schemas import (
     Text,
     one_of,
 )
-from tandem.serve.routes.images import MAX_ORIGINAL_BYTES
 from tandem.serve.service import Service
 
 AT_ONCE = 2  # images: each is a hundred windows or more

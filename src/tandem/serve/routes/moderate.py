@@ -16,6 +16,7 @@ from tandem.moderation.decisions import Band, Decision
 from tandem.moderation.fit_file import ScoreKind
 from tandem.moderation.moderator import Moderator
 from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.collections.stored_vectors import stored_vectors
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import (
@@ -29,7 +30,6 @@ from tandem.serve.http.schemas import (
     Text,
     one_of,
 )
-from tandem.serve.routes.stored_vectors import stored_vectors
 from tandem.serve.service import Service
 
 

@@ -19,6 +19,7 @@ from tandem.clip_score.texts import KnownTexts, Tokens, before_texts, cut_to
 from tandem.errors import ImageError
 from tandem.model import Model
 from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.collections.stored_vectors import stored_vectors
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
@@ -34,7 +35,6 @@ from tandem.serve.http.schemas import (
     Text,
     one_of,
 )
-from tandem.serve.routes.stored_vectors import stored_vectors
 from tandem.serve.service import Service
 
 METRIC: tuple[Metric, ...] = ("clip_score",)

@@ -2,18 +2,14 @@
 
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from tandem.arrays import Vectors
 from tandem.search.query import SearchQuery
-from tandem.serve.collections.handle import OpenCollection
-from tandem.serve.encoding.encoder import Encoder
+from tandem.serve import searching
 from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
-from tandem.serve.http.problems import not_found
 from tandem.serve.http.schemas import (
     WHOLE,
     AtMost,
@@ -26,7 +22,6 @@ from tandem.serve.http.schemas import (
     Where,
     one_of,
 )
-from tandem.serve.routes.images import image_link
 from tandem.serve.service import Service
 
 
@@ -99,53 +94,17 @@ def router(service: Service) -> BodyRouter:
         response_model=SearchAnswer,
     )
     async def search(request: Request) -> JSONResponse:
-        return JSONResponse(await answer(service, await service.read(request, SearchRequest)))
+        return JSONResponse(await _answer(service, await service.read(request, SearchRequest)))
 
     return routes
 
 
-async def answer(service: Service, body: Body[SearchRequest]) -> dict[str, Any]:
-    """The document that answers a search. Raises `ProblemError` and `TandemError`."""
-    params = body.params
-    query = _query(params)
-    name = service.registry.get(params.collection).name
-
-    async def vectors_of(encoder: Encoder) -> dict[str, Vectors]:
-        return await _vectors(encoder, query, body)
-
-    def work(leased: OpenCollection, vectors: dict[str, Vectors]) -> dict[str, Any]:
-        with leased.collection.store.reading():
-            if query.like is not None:
-                vectors["like"] = _stored(leased, query.like)
-            total = leased.collection.count(query.where)
-            return leased.collection.search(query, vectors=vectors).as_dict() | {"total": total}
-
-    found = await service.ask_with_encoder(name, vectors_of, work)
-    for hit in found["hits"]:
-        hit["thumbnail"] = image_link(hit["id"], "/thumbnail", params.collection and name)
-    return found | {"collection": name}
+async def _answer(service: Service, body: Body[SearchRequest]) -> dict[str, Any]:
+    images = {name: body.image(value) for name in SearchRequest.image_fields if (value := getattr(body.params, name))}
+    return await searching.answer(service, _query(body.params), body.params.collection, images)
 
 
 def _query(params: SearchRequest) -> SearchQuery:
     """What is searched for. Images are called by their fields: they have no other names."""
     plain = params.model_dump(exclude={"collection"}, exclude_none=True)
     return SearchQuery.from_dict(plain | {name: name for name in ("image", "minus_image") if name in plain})
-
-
-async def _vectors(encoder: Encoder, query: SearchQuery, body: Body[SearchRequest]) -> dict[str, Vectors]:
-    """The vector of each text and image, by the name of its field."""
-    vectors: dict[str, Vectors] = {}
-    if query.texts:
-        found = await encoder.embed_texts(list(query.texts.values()), list(query.texts), query.long)
-        vectors |= dict(zip(query.texts, found, strict=True))
-    for name in query.images:
-        vectors[name] = await encoder.embed_image(body.image(getattr(body.params, name)), name)
-    return vectors
-
-
-def _stored(leased: OpenCollection, identifier: str) -> Vectors:
-    """The vector of an image of the collection. Raises `ProblemError` 404."""
-    found = leased.collection.store.get([identifier], columns=())
-    if not len(found) or found.vectors is None:
-        raise not_found(f"no image {identifier[:64]!r} in {leased.name}")
-    return np.asarray(found.vectors[0], dtype=np.float32)
