@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from tandem.client import Client
     from tandem.config import ModelConfig
     from tandem.errors import (
+        ClientError,
         ConditioningError,
         ConfigError,
+        DamageWarning,
         DataError,
         EngineError,
         FilterError,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         StoreBusyError,
         StoreError,
         StoreExistsError,
+        StoreFullError,
         StoreNotFoundError,
         TandemError,
         TextError,
@@ -39,9 +42,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Answer",
     "Client",
+    "ClientError",
     "Collection",
     "ConditioningError",
     "ConfigError",
+    "DamageWarning",
     "DataError",
     "EngineError",
     "FilterError",
@@ -57,6 +62,7 @@ __all__ = [
     "StoreBusyError",
     "StoreError",
     "StoreExistsError",
+    "StoreFullError",
     "StoreNotFoundError",
     "TandemError",
     "TextError",

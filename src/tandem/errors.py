@@ -23,6 +23,10 @@ class TandemError(Exception):
         return _restored, (type(self), self.args, self.__dict__)
 
 
+class DamageWarning(UserWarning):
+    """Something of a collection is damaged: answers go on without it."""
+
+
 def _restored(kind: type[TandemError], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> TandemError:
     error = kind.__new__(kind, *args)
     error.args = args

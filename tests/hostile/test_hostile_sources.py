@@ -16,6 +16,7 @@ from support import toy
 from support.collection_toys import ToyEngine, run
 
 from tandem import samples, tar_files
+from tandem.cli.indexing_report import echo_failures
 from tandem.errors import DataError, EngineError, FilterError
 from tandem.model import Model
 from tandem.search.indexing import preparing
@@ -270,6 +271,32 @@ def test_parquet_with_pages_of_every_kind_is_read(tmp_path: Path) -> None:
         path = parquet(tmp_path / f"{number}.parquet", rows, **options)
         assert [row["image"] for row in samples.parquet_rows(path, ["image", "text"])] == rows["image"]
         assert list(samples.parquet_cells(path, "text", [3, 499])) == ["3", "499"]
+
+
+def test_a_folder_whose_rules_cannot_be_used_is_skipped_and_the_others_are_not(tmp_path: Path, pictures: Path) -> None:
+    bad, deep = tmp_path / "bad", pictures / "deep"
+    for number, folder in enumerate((bad, deep)):
+        folder.mkdir()
+        toy.random_image(10 + number, (24, 20)).save(folder / "0.png")
+        (folder / ".tandemignore").write_text("a\n" * 600_000)
+    report = run(tmp_path, bad, pictures)
+    assert report.added == 3
+    reason = "its .tandemignore cannot be used (more than 1,048,576 bytes of patterns)"
+    assert [(one.path, one.reason) for one in report.failures] == [(str(bad), reason), (str(deep), reason)]
+
+
+def test_a_photo_whose_caption_cannot_be_read_is_not_called_skipped(
+    tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "1.json").write_text("[" * 5000)
+    (pictures / "broken.png").write_bytes(b"x")
+    for _ in range(2):
+        report = run(tmp_path, pictures)
+        echo_failures([one for one in report.failures if one.added])
+        said = capsys.readouterr().err
+        assert "1 photo without a caption" in said
+        assert "skipped" not in said
+        assert [Path(one.path).name for one in report.failures if not one.added] == ["broken.png"]
 
 
 def test_a_page_header_with_a_list_without_end_is_refused(tmp_path: Path) -> None:

@@ -76,8 +76,13 @@ def echo_unread_films(films: "UnreadFilms | None") -> None:
 
 def echo_failures(failures: "Sequence[SkippedFile]") -> None:
     """Name every file that was skipped, the new ones first; old ones are counted if they are many."""
-    new = [one for one in failures if one.retried]
-    old = [one for one in failures if not one.retried]
+    new = [one for one in failures if one.retried and not one.added]
+    old = [one for one in failures if not one.retried and not one.added]
+    without_caption = [one for one in failures if one.added]
+    if without_caption:
+        terminal.complain(f"{terminal.count_of(len(without_caption))} without a caption:")
+        for one in without_caption:
+            terminal.list_item(f"{one.path}: {one.reason}")
     if new:
         terminal.complain(f"skipped {len(new):,}:")
         for one in new:

@@ -52,6 +52,7 @@ class SkippedFile:
     reason: str
     retried: bool = True
     missing: bool = False  # it was named, and is not there
+    added: bool = False  # the image is in the collection, and only its caption cannot be read
 
 
 @dataclass(frozen=True)

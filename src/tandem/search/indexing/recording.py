@@ -97,7 +97,7 @@ class Recorder:
             if previous not in (None, one.id):
                 pending_removals.append((path, str(previous)))
             if one.caption_reason is not None:
-                self.tally.failures.append(SkippedFile(path, one.caption_reason))
+                self.tally.failures.append(SkippedFile(path, one.caption_reason, added=True))
             records.append(FileRecord(path, signature, one.id, one.caption_reason))
         touched = [image for image in images.values() if image.is_touched]
         self.is_whole = False

@@ -255,7 +255,7 @@ class IndexingRun:
     def _count_unchanged(self, earlier: FileRecord) -> None:
         self._walked.unchanged += earlier.id is not None
         if earlier.reason is not None:
-            failure = SkippedFile(earlier.path, earlier.reason, retried=False)
+            failure = SkippedFile(earlier.path, earlier.reason, retried=False, added=earlier.id is not None)
             self._add_failure(failure, counted=earlier.id is not None)
 
     def _count_unchanged_shard(self, shard: Shard, earlier: FileRecord) -> None:
@@ -265,9 +265,8 @@ class IndexingRun:
             self._known += images
             for known in self.ledger.under(prefix) if reasons else ():
                 if known.reason is not None:
-                    self._add_failure(
-                        SkippedFile(known.path, known.reason, retried=False), counted=known.id is not None
-                    )
+                    there = known.id is not None
+                    self._add_failure(SkippedFile(known.path, known.reason, retried=False, added=there), counted=there)
         if earlier.reason is not None:
             self._add_failure(SkippedFile(shard.path, earlier.reason, retried=False))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tandem.errors import TandemError
 from tandem.files import display_name
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import shard_kind
@@ -82,6 +83,10 @@ def walk(
                 rules = rules.inside(len(names), entries[IGNORE_FILE].path)
         except OSError as error:
             yield SkippedFile(display_name(folder), reason_of(error))
+            return
+        except TandemError as error:  # what its rules leave out is not known: none of it is taken
+            reason = str(error).removeprefix(f"{os.path.join(folder, IGNORE_FILE)}: ")
+            yield SkippedFile(display_name(folder), f"its {IGNORE_FILE} cannot be used ({reason})")
             return
         stack.append(_OpenFolder(iter([entries[name] for name in sorted(entries)]), entries, names, rules))
 

@@ -17,10 +17,6 @@ Checksums: TypeAlias = NDArray[np.uint64]
 ROWS = 512  # whose checksums stand in one row of the database: 4 KB
 
 
-class DamageWarning(UserWarning):
-    """Something of a collection is damaged: answers go on without it."""
-
-
 def of_vectors(vectors: Vectors) -> Checksums:
     """A checksum for each row of float32 [n d], contiguous.
 

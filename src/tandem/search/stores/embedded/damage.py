@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tandem.errors import DamageWarning
 from tandem.search.stores.embedded import records_table
-from tandem.search.stores.embedded.checksums import DamageWarning
 from tandem.search.stores.embedded.nearest import Mask
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection

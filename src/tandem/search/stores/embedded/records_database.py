@@ -23,6 +23,7 @@ from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.protocol import Kind, Schema
 
 FILE = "records.sqlite"
+MISSING = f"expected the database {FILE}, and it is missing; restore the collection from a copy, or index again"
 FORMAT = 3  # 2 had no checksums, 1 other names for what is deleted: see `_upgrade`
 MOST_DIMENSIONS, LONGEST_SCHEMA = 65_536, 100_000  # the longest in characters
 _VECTORS, _INDEX = re.compile(r"vectors-\d{1,18}\.f32"), re.compile(r"index-\d{1,18}\.faiss")
@@ -122,9 +123,7 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
     """Open the database of a generation. `StoreError` if it is missing, foreign, or written by a newer Tandem."""
     path = folder / FILE
     if not path.is_file():
-        raise StoreError(
-            f"{folder}: expected the database {FILE}, and it is missing; restore the collection from a copy"
-        )
+        raise StoreError(f"{folder}: {MISSING}")
     with database_errors(folder):
         connection = sqlite3.connect(
             address(path, write=write), uri=True, timeout=30, isolation_level=None, check_same_thread=False

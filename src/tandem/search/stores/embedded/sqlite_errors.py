@@ -11,6 +11,7 @@ from tandem.errors import StoreError, StoreFullError
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}  # no space left, no quota, a limit
 SHARED_MEMORY_BYTES = 1 << 20
+ADVICE = "; if that stays so"  # begins what to do, after what is wrong
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def database_errors(folder: Path) -> Iterator[None]:
 
 
 def _ask(folder: Path) -> str:
-    return f"if that stays so: tandem check {folder.parent} --repair"
+    return f"{ADVICE[2:]}: tandem check {folder.parent} --repair"
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:

@@ -58,7 +58,7 @@ class VectorFile:
         if size < rows * self.row_bytes:
             raise StoreError(
                 f"{self.path}: expected {rows * self.row_bytes} bytes, got {size}: the file was cut short; "
-                "tandem check --repair keeps what is left, and reads the other images again"
+                f"if that stays so: tandem check {self.path.parent.parent} --repair"
             )
 
     def map(self, rows: int) -> Vectors:

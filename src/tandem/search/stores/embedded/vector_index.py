@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
+from tandem.errors import DamageWarning
 from tandem.files import sync
-from tandem.search.stores.embedded.checksums import DamageWarning
 from tandem.search.stores.embedded.vector_file import VectorFile
 
 Positions: TypeAlias = NDArray[np.int64]

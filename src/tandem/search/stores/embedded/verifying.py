@@ -23,7 +23,7 @@ from tandem.search.stores.embedded import (
 )
 from tandem.search.stores.embedded.records_database import DamagedStateError, State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection
-from tandem.search.stores.embedded.sqlite_errors import database_errors
+from tandem.search.stores.embedded.sqlite_errors import ADVICE, database_errors
 from tandem.search.stores.embedded.vector_file import VectorFile
 from tandem.search.stores.protocol import Backend, Finding, Records, Salvage, Schema, Store, Value
 
@@ -48,13 +48,13 @@ def check(url: str) -> list[Finding]:
             raise
         return [Finding("database", f"the file {generations.CURRENT!r}, which names the generation in use, is missing")]
     except StoreError as error:
-        return [Finding("database", str(error))]
+        return [Finding("database", _without_advice(error))]
 
 
 def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]:
     for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})"):
         if problem != "ok":
-            yield Finding("database", f"SQLite: {problem}")
+            yield Finding("database", f"SQLite: {' '.join(str(problem).split())}")
     state, schema = records_database.read_state(connection), records_database.read_schema(connection)
     records_database.check_schema(connection, state)
     records_database.read_notes(connection, state)
@@ -220,8 +220,13 @@ def _keep_others(folder: Path, new: Path) -> None:
             shutil.copyfile(path, new / path.name)
 
 
+def _without_advice(error: StoreError) -> str:
+    """Its message without what to do: the reader is doing it."""
+    return str(error).partition(ADVICE)[0].partition("; restore")[0]
+
+
 def _beyond_repair(folder: Path, error: StoreError) -> StoreError:
-    reason = str(error).removeprefix(f"{folder}: ").partition("; if that stays so")[0]
+    reason = _without_advice(error).removeprefix(f"{folder}: ")
     return StoreError(
         f"{folder.parent}: cannot be repaired: {reason}; restore the collection from a copy, or index again into "
         "a new one"
