@@ -27,6 +27,8 @@ def test_films_from_the_folder_to_the_hit(home: Path, tandem: Run, monkeypatch: 
     made = tandem("index", "in", "--to", "c.tandem", "--model", "model")
     assert (made.code, made.out.partition("; ")[0]) == (1, "c.tandem: 5 photos (3 of films)")
     assert "text.mov: it is damaged, incomplete, or no film" in made.err
+    assert "5 photos (3 of films); all is well" in tandem("check", "c.tandem").out
+    assert ["photos", "5 (3 of films)"] in tandem("info", "c.tandem").rows
     (home / "in/text.mov").unlink()
     again = tandem("index", "in", "--to", "c.tandem", "--json")
     assert (again.code, again.json["unchanged"], again.json["moments"], again.json["unread_films"]) == (0, 5, 3, 0)

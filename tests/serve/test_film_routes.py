@@ -184,6 +184,11 @@ def test_the_page_plays_a_film_from_the_moment(collection: Path, browser: Any) -
         time = page.locator(".film-time").first
         time.wait_for()  # seen, that is
         assert time.inner_text().startswith("0:00:0")
+        with page.expect_response("**/v1/search") as answered:
+            page.goto(f"{server.url}/#/?q=a&kind=film")
+        assert answered.value.request.post_data_json["where"] == "time is not null"
+        assert {hit["metadata"]["time"] is not None for hit in answered.value.json()["hits"]} == {True}
+        tile.wait_for()
         tile.click()
         until(page, "!document.querySelector('video').hidden")
         seconds = page.evaluate("document.querySelector('video').currentTime")

@@ -41,6 +41,7 @@ class Check:
     missing: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # paths or ids of images that are not in the collection any more
     failures: list[SkippedFile] = field(default_factory=list)  # files that could not be read again
+    moments: int = 0  # of the images, pictures of films
 
     @property
     def damage(self) -> list[Finding]:
@@ -70,7 +71,8 @@ def check(
         findings.append(Finding("ledger", f"the list of files that were read is damaged ({problem})"))
     names = _names(collection, [id for finding in findings for id in finding.ids])
     if not repair or not findings:
-        return Check(collection.url, _count(collection), findings, names)
+        count, moments = _counts(collection)
+        return Check(collection.url, count, findings, names, moments=moments)
     known = _known_images(ledger, findings)
     collection.close()
     if ledger is not None and any(finding.part == "ledger" for finding in findings):
@@ -87,20 +89,21 @@ def check(
         if remove_missing and missing:
             store.delete(missing)
             missing, lost = [], [names[id] for id in missing]
-        count = store.count()
+        count, moments = store.count(), identity.moments_in(store)
     if salvage.unreadable:
         lost.append(f"{salvage.unreadable:,} images whose records cannot be read")
     renewed = len(incomplete) - len(missing) - (len(lost) - bool(salvage.unreadable))
     failures += [SkippedFile(names.get(id, id), "its thumbnail cannot be made again") for id in without_thumbnail]
     missing = sorted(names[id] for id in missing)
-    return Check(collection.url, count, findings, names, True, renewed, missing, sorted(lost), failures)
+    return Check(collection.url, count, findings, names, True, renewed, missing, sorted(lost), failures, moments)
 
 
-def _count(collection: StoreAndModel) -> int:
+def _counts(collection: StoreAndModel) -> tuple[int, int]:
+    """How many images there are, -1 where it cannot be opened; and how many of them are of films."""
     try:
-        return collection.store.count()
+        return collection.store.count(), identity.moments_in(collection.store)
     except StoreError:
-        return -1
+        return -1, 0
 
 
 def _ledger_of(collection: StoreAndModel) -> Path | None:

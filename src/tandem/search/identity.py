@@ -91,8 +91,13 @@ def info(store: Store) -> CollectionInfo:
         created=notes.get("created") or None,
         roots=tuple(roots_of(notes)),
         size_bytes=None if store.folder is None else _size_of(store.folder),
-        moments=store.count("time is not null") if "time" in store.schema.columns else 0,
+        moments=moments_in(store),
     )
+
+
+def moments_in(store: Store) -> int:
+    """How many images are pictures of films; collections of earlier versions have no place for their times."""
+    return store.count("time is not null") if "time" in store.schema.columns else 0
 
 
 def _size_of(folder: Path) -> int:

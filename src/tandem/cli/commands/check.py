@@ -80,6 +80,7 @@ def show(found: "Check", name: str) -> None:
     for lost in found.lost:
         terminal.complain(f"lost: {lost}")
     count = terminal.count_of(found.images) if found.images >= 0 else "it cannot be opened"
+    count += f" ({found.moments:,} of films)" if found.moments else ""
     if not found.damage and not found.repaired:
         terminal.print_result(f"{name}: {count}; all is well")
     elif not found.repaired:
@@ -95,6 +96,7 @@ def as_document(found: "Check") -> dict[str, object]:
     return {
         "collection": found.url,
         "images": found.images if found.images >= 0 else None,
+        "moments": found.moments,
         "sound": not found.damage,
         "findings": [
             {
