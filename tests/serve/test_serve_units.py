@@ -8,11 +8,11 @@ import pytest
 
 from tandem.errors import TandemError
 from tandem.serve.encoding.fair_queue import FairQueue, lane_of
-from tandem.serve.http import clients, keys, ranges
+from tandem.serve.http import clients, keys, ranges, text_limits
 from tandem.serve.http.clients import WrongKeys
 from tandem.serve.http.guard import RequestGuard, _Counted
 from tandem.serve.http.problems import ProblemError
-from tandem.serve.service import Service
+from tandem.serve.settings import Settings
 
 
 def test_requests_of_a_lane_take_turns() -> None:
@@ -111,14 +111,10 @@ def test_bodies_share_a_room_and_one_alone_is_always_taken() -> None:
     assert not room(100, 0, 1)
 
 
-def service(**limits: Any) -> Any:
-    settings = {"max_batch": 1, "max_text_characters": 10, "max_request_characters": 80, **limits}
-    return SimpleNamespace(settings=SimpleNamespace(**settings))
-
-
 def filled(labels: list[str], templates: list[str], **limits: Any) -> str:
+    settings = {"max_batch": 1, "max_text_characters": 10, "max_request_characters": 80, **limits}
     try:
-        Service.check_filled(service(**limits), labels, templates)
+        text_limits.check_filled(labels, templates, Settings(**settings))
     except ProblemError as problem:
         return str(problem.title) if problem.status == 413 else f"{problem.status}"
     return ""

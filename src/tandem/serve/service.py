@@ -22,7 +22,7 @@ from tandem.serve.corrections import Corrections
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.encoding.fetching import Fetcher
 from tandem.serve.heads import ServedHeads
-from tandem.serve.http import bodies
+from tandem.serve.http import bodies, text_limits
 from tandem.serve.http.keys import KeyFile
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import RequestBody
@@ -110,24 +110,8 @@ class Service:
     ) -> Vectors:
         """A vector for each label [c d]. Raises `ProblemError` for more than the server takes at once."""
         chosen = prompts.check_templates(prompts.default_templates(language) if templates is None else templates)
-        self.check_filled(labels, chosen)
+        text_limits.check_filled(labels, chosen, self.settings)
         return await encoder.class_vectors(labels, chosen, long)
-
-    def check_filled(self, labels: Sequence[str], templates: Sequence[str]) -> None:
-        """Raises `ProblemError` 413 for labels that are too many or too long in their templates, before they are filled
-        in: a thousand long labels in a thousand long templates are more than the memory takes.
-        """
-        count, most = len(labels) * len(templates), 16 * self.settings.max_batch
-        if count > most:
-            detail = f"labels times templates: expected at most {most:,} texts, got {count:,}"
-            raise ProblemError(413, "Too many at once", detail)
-        bodies.check_length(max(labels, key=len), "labels", self.settings.max_text_characters)
-        bodies.check_length(max(templates, key=len), "templates", self.settings.max_text_characters)
-        characters = len(templates) * sum(map(len, labels)) + len(labels) * sum(map(len, templates))
-        most = self.settings.max_request_characters
-        if characters > most:
-            detail = f"labels in their templates: expected at most {most:,} characters, got {characters:,}"
-            raise ProblemError(413, "Text too long", detail)
 
     def head_of(self, params: LabelsOrHead) -> Head | None:
         """The head that a request names; None for one with labels. Raises `TextError` and `ProblemError`."""
@@ -142,11 +126,6 @@ class Service:
             independent=params.independent,
         )
         return self.heads.get(params.head)
-
-    def check_texts(self, texts: Sequence[str], what: str) -> None:
-        """Raises `ProblemError` 413 for one that is too long."""
-        for text in texts:
-            bodies.check_length(text, what, self.settings.max_text_characters)
 
     def measure(self) -> None:
         """Update the gauges, before the metrics are read."""

@@ -72,5 +72,10 @@ class Settings:
         fields.check(self)
 
     @property
+    def max_texts(self) -> int:
+        """Of a request: labels in all their templates."""
+        return 16 * self.max_batch
+
+    @property
     def on_loopback(self) -> bool:
         return self.host in LOOPBACK or self.host.startswith("127.")

@@ -18,7 +18,8 @@ from tandem.defaults import LongTexts
 from tandem.errors import TextError
 from tandem.long_texts import TextParts, split_texts
 from tandem.serve.encoding.batching import QueueFullError
-from tandem.serve.http.problems import ProblemError, too_many_tokens
+from tandem.serve.http import text_limits
+from tandem.serve.http.problems import too_many_tokens
 from tandem.serve.settings import Settings
 from tandem.tokenizer import Tokenizer
 
@@ -38,9 +39,7 @@ class TextReader:
         self.tokenizer = tokenizer
         self.context_length = context_length
         self.pending = 0
-        self._most_texts = 16 * settings.max_batch
-        self._most_of_one = settings.max_text_characters
-        self._most_of_all = settings.max_request_characters
+        self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tandem-tokenize")
 
     def close(self) -> None:
@@ -48,20 +47,11 @@ class TextReader:
 
     def check(self, texts: Sequence[str], names: Sequence[str], long: LongTexts = "error") -> None:
         """Raises `ProblemError` 413 for more than the server takes at once."""
-        if len(texts) > self._most_texts:
-            detail = f"labels times templates: expected at most {self._most_texts:,} texts, got {len(texts):,}"
-            raise ProblemError(413, "Too many at once", detail)
-        for text, name in zip(texts, names, strict=True):
-            if len(text) > self._most_of_one:
-                detail = f"{name}: expected at most {self._most_of_one:,} characters, got {len(text):,}"
-                raise ProblemError(413, "Text too long", detail)
+        text_limits.check_number(len(texts), self._settings)
+        text_limits.check_lengths(texts, names, self._settings)
         count = sum(self._weight(text, long) for text in texts)
-        if count > self._most_of_all:
-            detail = (
-                f"all texts together, in their templates: expected at most {self._most_of_all:,} characters, got "
-                f"{count:,}, of which one outside ASCII counts as {NOT_ASCII}, and one of a text to split as {SPLIT}"
-            )
-            raise ProblemError(413, "Text too long", detail)
+        how = f", of which one outside ASCII counts as {NOT_ASCII}, and one of a text to split as {SPLIT}"
+        text_limits.check_together(count, "all texts together, in their templates", self._settings, how)
 
     async def rows(self, texts: Sequence[str], names: Sequence[str], *, truncate: bool = False) -> list[Row]:
         """Token ids of each text [t], start and end included. Raises `ProblemError` as `check`, and 422."""

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from tandem.errors import did_you_mean
+from tandem.serve.http import text_limits
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import RequestBody
 from tandem.serve.settings import Settings
@@ -59,7 +60,7 @@ async def read(request: Request, shape: type[_Params], settings: Settings, threa
                 plain = asyncio.run(_form(request, shape, files))
                 check_plain(plain, shape, settings)
                 return Body(shape.model_validate(plain), files)
-            check_plain(_from_json(content, max(MAX_VALUES, 16 * settings.max_batch)), shape, settings)
+            check_plain(_from_json(content, max(MAX_VALUES, settings.max_texts)), shape, settings)
             return Body(shape.model_validate_json(content, strict=True), files)
         except ValidationError as error:
             raise invalid(error.errors(include_url=False, include_context=False, include_input=False), shape) from None
@@ -128,15 +129,9 @@ def _check_limits(params: RequestBody, settings: Settings) -> None:
         if isinstance(value, list) and len(value) > most:
             raise _too_many(name, most, len(value))
         if isinstance(value, str) and setting == "max_text_characters":
-            check_length(value, name, most)
+            text_limits.check_length(value, name, most)
         if isinstance(value, int) and value > most:
             raise ProblemError(422, "Request cannot be answered", f"{name}: expected at most {most:,}")
-
-
-def check_length(text: str, name: str, most: int) -> None:
-    """Raises `ProblemError` 413 for a text of more characters."""
-    if len(text) > most:
-        raise ProblemError(413, "Text too long", f"{name}: expected at most {most:,} characters, got {len(text):,}")
 
 
 def invalid(errors: Any, shape: type[BaseModel] | None = None, *, more: int = 0) -> ProblemError:

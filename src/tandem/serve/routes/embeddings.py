@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.errors import ImageError
-from tandem.serve.http import answers
+from tandem.serve.http import answers, text_limits
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, EncodedImage, Long, RequestBody, Text, one_of
@@ -77,7 +77,7 @@ def router(service: Service) -> BodyRouter:
         params = body.params
         encoder = await service.registry.encoder_named(params.model)
         texts, images = _split({"image": params.image} if params.input is None else params.input, body.files)
-        service.check_texts(list(texts.values()), "input")
+        text_limits.check_lengths(list(texts.values()), "input", service.settings)
         model = encoder.model
         if params.dimensions not in (None, model.config.embed_dim):
             detail = f"dimensions: {model.name} has {model.config.embed_dim}, got {params.dimensions}"

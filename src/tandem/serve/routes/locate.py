@@ -18,6 +18,7 @@ from tandem.search.indexed_files import IndexedImage, image_or_thumbnail
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.collections.originals import MAX_ORIGINAL_BYTES
 from tandem.serve.encoding.encoder import Encoder
+from tandem.serve.http import text_limits
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
 from tandem.serve.http.schemas import (
@@ -115,7 +116,7 @@ def router(service: Service) -> BodyRouter:
         body = await service.read(request, LocateRequest)
         params = body.params
         templates = None if params.templates is None else prompts.check_templates(params.templates)
-        service.check_texts([*params.texts, *(templates or ())], "texts and templates")
+        text_limits.check_lengths([*params.texts, *(templates or ())], "texts and templates", service.settings)
         if len(params.texts) * params.heat_size**2 > MOST_PLACES:
             most = int((MOST_PLACES / len(params.texts)) ** 0.5)
             detail = f"heat_size: expected at most {most} for {len(params.texts)} texts, got {params.heat_size}"

@@ -21,6 +21,7 @@ from tandem.model import Model
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.collections.stored_vectors import stored_vectors
 from tandem.serve.encoding.encoder import Encoder
+from tandem.serve.http import text_limits
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import (
@@ -117,7 +118,7 @@ def router(service: Service) -> BodyRouter:
             detail = "model: ids are scored by the model of their collection; leave it out"
             raise ProblemError(422, "Request cannot be answered", detail)
         texts = [before_texts(params.prefix) + prompt for prompt in params.prompts]
-        service.check_texts(texts, "prompts")
+        text_limits.check_lengths(texts, "prompts", service.settings)
 
         async def known(encoder: Encoder) -> KnownTexts:
             vectors = await encoder.embed_texts(texts, [f"prompts[{i}]" for i in range(len(texts))], params.long)
