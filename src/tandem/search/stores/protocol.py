@@ -288,9 +288,11 @@ def _check_texts(records: Records, schema: Schema) -> None:
         if not isinstance(each, str):
             raise TandemError(f"ids: expected text, got {each!r:.60}")
     for name, values in {"ids": records.ids, **{f"column {name}": values for name, values in texts.items()}}.items():
-        for value in values:
-            if isinstance(value, str) and UNSTORABLE.search(value):
-                raise TandemError(f"{name}: expected Unicode text without NUL, got {value!a:.60}")
+        strings = [value for value in values if isinstance(value, str)]
+        joined = "".join(strings)  # nearly always nothing is wrong, and looking once is enough
+        if "\0" in joined or not (joined.isascii() or UNSTORABLE.search(joined) is None):
+            wrong = next(value for value in strings if UNSTORABLE.search(value))
+            raise TandemError(f"{name}: expected Unicode text without NUL, got {wrong!a:.60}")
 
 
 def check_records(records: Records, schema: Schema) -> Records:
@@ -299,9 +301,9 @@ def check_records(records: Records, schema: Schema) -> Records:
     if vectors is None or vectors.shape != (len(records), schema.dimensions):
         came = "none" if vectors is None else f"an array {list(vectors.shape)}"
         raise TandemError(f"expected vectors [{len(records)} {schema.dimensions}], got {came}")
-    if not np.isfinite(vectors).all():
-        raise TandemError("vectors: expected finite numbers, got NaN or infinity")
     if len(wrong := np.flatnonzero(~are_unit(np.asarray(vectors, np.float32)))):
+        if not np.isfinite(vectors).all():
+            raise TandemError("vectors: expected finite numbers, got NaN or infinity")
         length = float(np.linalg.norm(vectors[wrong[0]]))
         raise TandemError(f"vectors: expected unit length, got {length:g} for {records.ids[wrong[0]]!r:.60}")
     _check_texts(records, schema)
@@ -311,7 +313,11 @@ def check_records(records: Records, schema: Schema) -> Records:
     for name, values in records.columns.items():
         if len(values) != len(records):
             raise TandemError(f"column {name}: expected {len(records)} values, got {len(values)}")
-        columns[name] = [_plain(name, schema.columns[name], value) for value in values]
+        kind = schema.columns[name]
+        if set(map(type, values)) <= _PLAIN.get(kind, set()):
+            columns[name] = list(values)
+        else:
+            columns[name] = [_plain(name, kind, value) for value in values]
     return replace(records, columns=columns)
 
 
@@ -322,6 +328,7 @@ _TYPES: Mapping[Kind, tuple[type, ...]] = {
     "boolean": (bool, np.bool_),
     "bytes": (bytes,),
 }
+_PLAIN: Mapping[Kind, set[type]] = {"text": {str, type(None)}, "bytes": {bytes, type(None)}}  # kept as they are
 
 
 def _plain(column: str, kind: Kind, value: object) -> Value:

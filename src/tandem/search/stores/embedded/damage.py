@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Damage:
         self._lost: set[int] = set()  # rows whose records are damaged or missing
         self._told: set[tuple[str, int | str]] = set()
         self._looked = False
+        self._sound_at = -1  # the number of commits when the values of all records were last found sound
 
     def lose(self, state: State, positions: Iterable[int]) -> None:
         """Records at these rows cannot be read: leave them out from now on."""
@@ -64,6 +66,14 @@ class Damage:
         self._warn(named, "are left out of answers, since what is stored of them is damaged")
         fresh = self._fresh("thumbnails", [position for position, _ in read.without_blobs])
         self._warn([str(id) for position, id in read.without_blobs if position in fresh], "have damaged thumbnails")
+
+    def note_sound(self, state: State) -> None:
+        """The values of all records of this state were read and are sound."""
+        self._sound_at = state.commits
+
+    def shortened(self, selection: Selection, state: State) -> Selection:
+        """Without what is read only to be verified, where all was found sound before and no record has changed."""
+        return replace(selection, are_known_sound=True) if self._sound_at == state.commits else selection
 
     def look_through(self, snapshot: Snapshot) -> None:
         """Verify all records and their index, once for each open store, before a filter or unknown ids are believed."""

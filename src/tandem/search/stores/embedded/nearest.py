@@ -64,13 +64,14 @@ def nearest(queries: Vectors, k: int, rows: Rows) -> list[Neighbours]:
 
 def _score(query: Vectors, k: int, file: VectorFile, positions: Positions) -> Neighbours:
     """The k best of some candidates, scored so that equal rows have equal scores wherever they are stored."""
-    positions = file.sound(np.sort(positions))
+    positions = np.sort(positions)
     if len(positions) > 2 * k:  # the index names many more than are wanted
         top = TopK(1, k)
         for first in range(0, len(positions), ROW_BATCH):
-            some = positions[first : first + ROW_BATCH]
-            top.push(_products(query[None], file.gather(some)), some)
+            some, vectors = file.gather_sound(positions[first : first + ROW_BATCH])
+            top.push(_products(query[None], vectors), some)
         positions = np.sort(top.positions()[0])
+    positions = file.sound(positions)
     scores = np.empty(len(positions), np.float32)
     for first in range(0, len(positions), ROW_BATCH):
         block = slice(first, first + ROW_BATCH)
@@ -97,8 +98,8 @@ def _exact_candidates(queries: Vectors, k: int, rows: Rows, start: int) -> list[
     if rows.passing is not None:
         passing = rows.passing[np.searchsorted(rows.passing, start) :]
         for first in range(0, len(passing), ROW_BATCH):
-            positions = rows.file.sound(passing[first : first + ROW_BATCH])
-            top.push(_products(queries, rows.file.gather(positions)), positions)
+            positions, vectors = rows.file.gather_sound(passing[first : first + ROW_BATCH])
+            top.push(_products(queries, vectors), positions)
         return top.positions()
     if rows.count - start <= MAX_MAPPED_ROWS:  # few enough to stay in memory, mapped
         blocks = rows.file.mapped_blocks(start, rows.count, ROW_BATCH)

@@ -6,6 +6,7 @@ Knows no vectors, and of the database only these tables.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from tandem.errors import TandemError
 from tandem.search.stores.embedded import checksums, sql_filters
@@ -14,6 +15,7 @@ from tandem.search.stores.embedded.sql_filters import quoted
 from tandem.search.stores.protocol import UNSTORABLE, Schema, Value
 
 BATCH = 500  # parameters of one statement
+FETCHED = 256  # rows at once, so that they are still in the processor's cache when they are verified
 
 
 def positions_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
@@ -33,9 +35,12 @@ class Selection:
 
     schema: Schema
     columns: tuple[str, ...]
+    are_known_sound: bool = False  # the values of all records are verified already: only those asked for are read
 
     def sql(self, has_checksums: bool) -> str:
         """All values, since one checksum is of all of them; bytes where they are asked for."""
+        if self._is_short:
+            return f"SELECT _position, _id{''.join(f', {quoted(name)}' for name in self.columns)} FROM records"
         names = "".join(f", {quoted(name)}" for name in value_columns(self.schema)) + ", records._attachment"
         names += ", records._checksum" if has_checksums else ", NULL"
         if not self._blobs:
@@ -48,29 +53,49 @@ class Selection:
     def read(self, connection: sqlite3.Connection, rest: str, parameters: Sequence[object]) -> "FoundRows":
         """Rows of the selection, with the rest of a statement (its conditions and order), verified."""
         try:
-            rows = fetch(connection, f"{self.sql(True)} {rest}", parameters)
+            return self._read(connection, f"{self.sql(True)} {rest}", parameters)
         except sqlite3.OperationalError as error:
             if "_checksum" not in str(error):
                 raise
-            rows = fetch(connection, f"{self.sql(False)} {rest}", parameters)  # formats 1 and 2 have none
-        return self.verified(rows)
+        return self._read(connection, f"{self.sql(False)} {rest}", parameters)  # formats 1 and 2 have none
+
+    def _read(self, connection: sqlite3.Connection, statement: str, parameters: Sequence[object]) -> "FoundRows":
+        try:
+            found = FoundRows([], [], [])
+            cursor = connection.execute(statement, parameters)
+            while rows := cursor.fetchmany(FETCHED):
+                found.add(self.verified(rows))
+            return found
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        return self.verified(fetch(connection, statement, parameters))
 
     def verified(self, rows: Sequence[tuple[Value, ...]]) -> "FoundRows":
         """Rows as SQLite gives them, without those that are not what was written; a damaged blob is None."""
+        last = int(rows[-1][0]) if rows else -1  # type: ignore[arg-type]
+        if self._is_short:
+            return FoundRows(list(rows), [], [], len(rows), last)
         end = 3 + len(value_columns(self.schema))  # where the checksum of a record stands
         blobs = self._blobs
         order = [*value_columns(self.schema), "", "", *blobs]
         chosen = [2 + order.index(name) for name in self.columns]
-        found = FoundRows([], [], [], len(rows), int(rows[-1][0]) if rows else -1)  # type: ignore[arg-type]
-        for each in rows:
-            row, checksum = each, each[end]
-            if checksum is not None and checksums.of_values(row[1:end]) != checksum:
+        found = FoundRows([], [], [], len(rows), last)
+        take = itemgetter(0, 1, *chosen)
+        stored = list(map(itemgetter(end), rows))
+        sums = checksums.of_rows(map(itemgetter(slice(1, end)), rows), end - 1)
+        if sums == stored and not blobs:  # nearly always; what follows takes each row by itself
+            found.rows.extend(map(take, rows))
+            return found
+        for row, checksum, sum in zip(rows, stored, sums, strict=True):
+            if checksum is not None and sum != checksum:
                 found.damaged.append((row[0], row[1]))  # type: ignore[arg-type]
                 continue
             if blobs and not _has_sound_blobs(row[end + 1 :]):
                 found.without_blobs.append((row[0], row[1]))  # type: ignore[arg-type]
-                row = (*row[: end + 1], *[None] * len(blobs))
-            found.rows.append((row[0], row[1], *(row[index] for index in chosen)))
+                found.rows.append(take((*row[: end + 1], *[None] * len(blobs))))
+                continue
+            found.rows.append(take(row))
         return found
 
     def values(self, rows: Sequence[tuple[Value, ...]]) -> dict[str, list[Value]]:
@@ -84,13 +109,17 @@ class Selection:
         return dict(zip(self.columns, columns, strict=True))
 
     @property
+    def _is_short(self) -> bool:
+        return self.are_known_sound and not self._blobs
+
+    @property
     def _blobs(self) -> list[str]:
         """All columns of bytes, if one of them is asked for."""
         blobs = [name for name, kind in self.schema.columns.items() if kind == "bytes"]
         return blobs if any(name in blobs for name in self.columns) else []
 
 
-@dataclass(frozen=True)
+@dataclass
 class FoundRows:
     """Rows of a selection (position, id, the chosen values); position and id of records that are damaged, and of
     those whose bytes are.
@@ -101,6 +130,14 @@ class FoundRows:
     without_blobs: list[tuple[int, str]]
     count: int = 0  # of rows that were read, the damaged ones too
     last: int = -1  # the position of the last of them
+
+    def add(self, other: "FoundRows") -> None:
+        """Rows that were read after these."""
+        self.rows.extend(other.rows)
+        self.damaged.extend(other.damaged)
+        self.without_blobs.extend(other.without_blobs)
+        self.count += other.count
+        self.last = other.last
 
 
 def _has_sound_blobs(row: Sequence[Value]) -> bool:
@@ -129,10 +166,7 @@ def rows_at(connection: sqlite3.Connection, selection: Selection, positions: Seq
     for first in range(0, len(positions), BATCH):
         some = positions[first : first + BATCH]
         marks = ", ".join("?" * len(some))
-        part = selection.read(connection, f"WHERE _position IN ({marks})", some)
-        found.rows.extend(part.rows)
-        found.damaged.extend(part.damaged)
-        found.without_blobs.extend(part.without_blobs)
+        found.add(selection.read(connection, f"WHERE _position IN ({marks})", some))
     return found
 
 
@@ -163,16 +197,13 @@ def write_records(
     marks = ", ".join("?" * (4 + len(names)))
     try:
         # SQLite gives booleans back as numbers, and so the checksum has them.
-        rows = [
-            [int(each) if each is True or each is False else each for each in row]
-            for row in zip(ids, *values, strict=True)
-        ]
+        for i, name in enumerate(names):
+            if schema.columns[name] == "boolean":
+                values[i] = [None if each is None else int(each) for each in values[i]]
+        sums = checksums.of_rows(zip(ids, *values, attachments, strict=True), 2 + len(names))
         connection.executemany(
             f"INSERT OR REPLACE INTO records VALUES ({marks})",
-            [
-                (position, row[0], attachment, *row[1:], checksums.of_values((*row, attachment)))
-                for position, attachment, row in zip(positions, attachments, rows, strict=True)
-            ],
+            zip(positions, ids, attachments, *values, sums, strict=True),
         )
     except (
         sqlite3.IntegrityError,

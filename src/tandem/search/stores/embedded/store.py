@@ -290,7 +290,7 @@ class EmbeddedStore:
             rows = Rows(snapshot.vectors, state.rows, live_mask, passing, self.snapshots.index(state))
             found = nearest.nearest(queries, most, rows)
             wanted = sorted({int(position) for each in found for position in each.positions})
-            read = records_table.rows_at(snapshot.connection, selection, wanted)
+            read = records_table.rows_at(snapshot.connection, self.damage.shortened(selection, state), wanted)
             values = {int(row[0]): row for row in read.rows}  # type: ignore[arg-type]
             self.damage.tell(snapshot, read)
             if not (lost := [row for row in wanted if row not in values]):
@@ -326,19 +326,21 @@ class EmbeddedStore:
     def _scan(
         self, where: str | None, selection: Selection, vectors: bool, batch_size: int
     ) -> Iterator[Records | None]:
-        with self.snapshots.take(
-            own=True
-        ) as snapshot:  # the caller may go on reading after a held snapshot is released
+        # The caller may go on reading after a held snapshot is released.
+        with self.snapshots.take(own=True) as snapshot:
             positions = None if where is None else self._passing(snapshot, where)
             yield None
+            selection = self.damage.shortened(selection, snapshot.state)
             if positions is None:
-                last = -1
+                last, is_sound = -1, True
                 while True:
                     rest = "WHERE _position > ? ORDER BY _position LIMIT ?"
                     read = selection.read(snapshot.connection, rest, (last, batch_size))
                     if not read.count:
+                        if is_sound:
+                            self.damage.note_sound(snapshot.state)
                         return
-                    last = read.last
+                    last, is_sound = read.last, is_sound and not read.damaged
                     yield self._records(snapshot, selection, read.rows, read, vectors)
             for first in range(0, len(positions), batch_size):
                 some = positions[first : first + batch_size].tolist()
@@ -396,9 +398,7 @@ class EmbeddedStore:
         gathered = None
         if vectors:
             positions = np.array([row[0] for row in rows], np.int64)
-            order = np.argsort(positions, kind="stable")
-            gathered = np.empty((len(rows), self.snapshots.schema.dimensions), np.float32)
-            gathered[order] = snapshot.vectors.gather(positions[order])
+            gathered = snapshot.vectors.gather_unsorted(positions)
             if snapshot.vectors.has_damage:
                 kept = np.flatnonzero(~snapshot.vectors.damaged(positions))
                 rows, gathered = [rows[row] for row in kept.tolist()], gathered[kept]

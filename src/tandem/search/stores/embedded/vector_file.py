@@ -111,12 +111,30 @@ class VectorFile:
             return np.empty((0, self.dimensions), np.float32)
         first, last = int(positions[0]), int(positions[-1])
         if n > 64 and last - first < 2 * n:  # nearly all of a stretch: one read
-            return self.read(first, last + 1)[positions - first]
+            stretch = self.read(first, last + 1)
+            return stretch if len(stretch) == n else stretch[positions - first]
         rows = self.map(last + 1)[positions]
         self._verify(positions, rows)
         if self.has_damage:
             rows[self.damaged(positions)] = 0
         return rows
+
+    def gather_unsorted(self, positions: Positions) -> Vectors:
+        """Rows [n d] at positions in any order."""
+        if (positions[1:] >= positions[:-1]).all():  # of a scan: not copied once more
+            return self.gather(positions)
+        order = np.argsort(positions, kind="stable")
+        rows = np.empty((len(positions), self.dimensions), np.float32)
+        rows[order] = self.gather(positions[order])
+        return rows
+
+    def gather_sound(self, positions: Positions) -> tuple[Positions, Vectors]:
+        """Those of sorted positions whose rows are what was written, and these rows [n d]."""
+        rows = self.gather(positions)
+        if not self.has_damage:
+            return positions, rows
+        sound = ~self.damaged(positions)
+        return positions[sound], rows[sound]
 
     # --- what is damaged -----------------------------------------------------------------------------------------
 
