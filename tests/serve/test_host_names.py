@@ -1,5 +1,7 @@
 """Which names a server on loopback answers to: no other name that merely looks like its own."""
 
+import socket
+
 import pytest
 
 from tandem.serve.http.hosts import Hosts
@@ -38,3 +40,13 @@ def test_a_name_that_is_allowed_is_that_name_only() -> None:
     assert hosts.admit("photos.example.org:443")
     assert not hosts.admit("example.org")
     assert not hosts.admit("xphotos.example.org")
+
+
+def test_a_server_for_a_network_answers_to_the_names_of_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Attic")
+    wide = Hosts.of("photos.lan", ["Example.org"], on_loopback=False)
+    assert wide.names == {"example.org", "photos.lan", "attic", "attic.local"}
+    assert wide.admit("attic.local:8000")
+    assert wide.admit("10.0.0.1")
+    assert not wide.admit("evil.org")
+    assert Hosts.of("photos.lan", ["Example.org"], on_loopback=True).names == {"example.org"}

@@ -1,5 +1,7 @@
 """The arithmetic of the server's limits, without a server: queues, rates, waits, ranges, bodies, keys."""
 
+import asyncio
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 import pytest
 
 from tandem.errors import TandemError
+from tandem.serve import run
 from tandem.serve.encoding.fair_queue import FairQueue, lane_of
-from tandem.serve.http import clients, keys, ranges, text_limits
+from tandem.serve.http import clients, keys, loop_lag, ranges, text_limits
 from tandem.serve.http.clients import WrongKeys
 from tandem.serve.http.guard import RequestGuard, _Counted
 from tandem.serve.http.problems import ProblemError
@@ -143,3 +146,32 @@ def test_a_file_of_keys_has_its_size_at_most(tmp_path: Path, monkeypatch: pytest
             keys._read(path, False)
     else:
         assert len(keys._read(path, False)[1]) == 1
+
+
+@pytest.mark.parametrize(("took", "late"), [(0.1, 0.0), (0.35, 0.25), (0.05, 0.0), (3.1, 3.0)])
+def test_the_lag_of_the_loop_is_what_it_comes_back_too_late(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, took: float, late: float
+) -> None:
+    clock, seen = Clock(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == loop_lag.EVERY_S
+        if seen:
+            raise asyncio.CancelledError
+        clock.now += took
+
+    monkeypatch.setattr(loop_lag.asyncio, "sleep", sleep)
+    metrics = SimpleNamespace(loop_lag=SimpleNamespace(observe=seen.append))
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(loop_lag.watch(metrics, clock))  # type: ignore[arg-type]
+    assert seen == [pytest.approx(late)]
+    assert ("stood still" in caplog.text) is (late >= loop_lag.SAID_FROM_S)
+
+
+@pytest.mark.parametrize(("soft", "spare"), [(1024, 1024 - run.OTHER_FILES), (20, 16), (-1, 2**31)])
+def test_connections_leave_room_for_other_files(monkeypatch: pytest.MonkeyPatch, soft: int, spare: int) -> None:
+    limits = SimpleNamespace(RLIMIT_NOFILE=7, RLIM_INFINITY=-1, getrlimit=lambda kind: (soft, soft))
+    monkeypatch.setitem(sys.modules, "resource", limits)
+    assert run._files_to_spare() == spare
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    assert run._files_to_spare() == 2**31
