@@ -18,13 +18,12 @@ from support.collection_toys import toy_model
 from support.flips import CAPTION, Answers, answers, checked
 
 from tandem.cli import main
-from tandem.errors import StoreError, TandemError
+from tandem.errors import DamageWarning, StoreError, TandemError
 from tandem.search.collection import Collection
 from tandem.search.indexing.ledger import Ledger, problem_of
 from tandem.search.stores.backends import backend
 from tandem.search.stores.embedded import checksums, vector_file
 from tandem.search.stores.embedded.backend import EmbeddedBackend
-from tandem.search.stores.embedded.checksums import DamageWarning
 from tandem.search.stores.protocol import Records, Schema
 
 IMAGES = 30
