@@ -22,7 +22,14 @@ ROOMS = {
         ),
     ),
     "pixels": Room(
-        ("pixels.py", "image.py", "image_source.py", "decompression_bombs.py", "prefetch.py"),
+        (
+            "pixels.py",
+            "image.py",
+            "image_source.py",
+            "decoding/decompression_bombs.py",
+            "decoding/jpeg.py",
+            "prefetch.py",
+        ),
         (
             *("model/test_*image*.py", "model/test_pixel*.py", "model/test_fast_decode.py"),
             *("model/test_prefetch.py", "model/test_decompression_bombs.py", "model/test_header_sizes.py"),

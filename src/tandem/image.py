@@ -10,17 +10,16 @@ import importlib
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, features
 
-from tandem import decompression_bombs
 from tandem.config import Preprocessing
-from tandem.decoding import cost
-from tandem.decoding.budget import IN_FLIGHT
-from tandem.decoding.metadata import apply_orientation as apply_exif_orientation
-from tandem.decoding.metadata import orientation
+from tandem.decoding import cost, decompression_bombs
+from tandem.decoding.budget import in_flight
+from tandem.decoding.metadata import apply_exif_orientation, orientation
+from tandem.decoding.refusals import too_many_pixels, too_much_memory
 from tandem.errors import ImageError
 from tandem.image_source import (
     DEFAULT_LIMITS,
@@ -39,11 +38,12 @@ from tandem.prefetch import in_order
 
 __all__ = [
     "IMAGE_SUFFIXES",
-    "Decoded",
+    "DecodedImage",
     "ImageSource",
     "Limits",
     "apply_exif_orientation",
     "decode",
+    "decode_in_budget",
     "decode_stream",
     "image_errors",
     "is_several",
@@ -70,7 +70,7 @@ _HEAD_BYTES = 512  # that tell a format
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedImage:
     """A decoded image with its full upright size; `image` is smaller if it was shrunk while decoding."""
 
     image: Image.Image
@@ -92,52 +92,57 @@ def load_image(
 
 def decode(
     source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
-) -> Decoded:
+) -> DecodedImage:
     """The image as `load_image` returns it, with its full size.
 
     `at_least` pixels on the shorter side are enough: a larger JPEG may shrink to 1/2, 1/4 or 1/8 while it is decoded,
     which takes a fraction of the time. Raises `ImageError`, and no other exception.
     """
     with contextlib.ExitStack() as until:
-        return _decode(source, limits, orient, at_least, until)
+        return _decode_source(source, limits, orient, at_least, until)
 
 
 @contextlib.contextmanager
-def decoding(
+def decode_in_budget(
     source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
-) -> Iterator[Decoded]:
+) -> Iterator[DecodedImage]:
     """`decode` for what is done with the image in the block: until then its memory counts as in flight.
 
     All threads of the process share one budget of bytes, and wait for each other. Raises `ImageError` before the block.
     """
     with contextlib.ExitStack() as until:
-        yield _decode(source, limits, orient, at_least, until)
+        yield _decode_source(source, limits, orient, at_least, until)
 
 
-def _decode(
+def _decode_source(
     source: ImageSource, limits: Limits, orient: bool, at_least: int | None, until: contextlib.ExitStack
-) -> Decoded:
+) -> DecodedImage:
     name = source_name(source)
     with image_errors(name):
         if isinstance(source, np.ndarray):
             image = _from_array(source, name)
-            return Decoded(image, image.width, image.height)
+            return DecodedImage(image, image.width, image.height)
         if isinstance(source, Image.Image):
-            return _decoded(source, name, limits, orient, None, until)
+            return _decode_opened(source, name, limits, orient, None, until)
         with opened(source, name, limits) as file:
             if (too_much := decompression_bombs.detect(file, limits.max_pixels)) is not None:
                 raise ImageError(name, too_much, "too_large")
             slow = cost.slow_format(file.read(_HEAD_BYTES))
             file.seek(0)
-            image = _slowly(file, name, *slow, limits) if slow else _identified(file, name)
-            return _decoded(image, name, limits, orient, at_least, until)
+            image = _decode_in_process(file, name, *slow, limits) if slow else _open_header(file, name)
+            if image.format == "WEBP":
+                image._decoder = _FirstFrame(image._decoder)  # type: ignore[attr-defined]
+            return _decode_opened(image, name, limits, orient, at_least, until)
 
 
 def load_pixels(
     source: ImageSource, preprocessing: Preprocessing, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True
 ) -> np.ndarray:
     """The square that a model reads, uint8 [h w 3]. Raises `ImageError`, and nothing else."""
-    with decoding(source, limits=limits, orient=orient) as decoded, image_errors(source_name(source), "converted"):
+    with (
+        decode_in_budget(source, limits=limits, orient=orient) as decoded,
+        image_errors(source_name(source), "converted"),
+    ):
         pixels = preprocess(decoded.image, preprocessing)
         del decoded  # its memory is free before another thread is told that there is room
         return pixels
@@ -155,11 +160,11 @@ def return_memory_of_large_images() -> None:
 # --- decoding ------------------------------------------------------------------------------------------------------
 
 
-def _identified(file: BinaryIO, name: str) -> Image.Image:
+def _open_header(file: BinaryIO, name: str) -> Image.Image:
     """The image with its header read.
 
     PIL's own `open` would check a limit that is global to the process, and warn; here the caller's limit applies,
-    checked in `_decoded`.
+    checked in `_decode_opened`.
     """
     head = file.read(64)
     failure = ""
@@ -227,7 +232,7 @@ def _unknown(head: bytes) -> str:
     return "not an image in a format that is read (JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ...)"
 
 
-def _slowly(file: BinaryIO, name: str, identifier: str, what: str, limits: Limits) -> Image.Image:
+def _decode_in_process(file: BinaryIO, name: str, identifier: str, what: str, limits: Limits) -> Image.Image:
     """The decoded image of a format whose decoder has to be stoppable."""
     if not limits.slow_formats:
         raise ImageError(
@@ -245,27 +250,26 @@ def _slowly(file: BinaryIO, name: str, identifier: str, what: str, limits: Limit
     )
 
 
-def _decoded(
+def _decode_opened(
     image: Image.Image, name: str, limits: Limits, orient: bool, at_least: int | None, until: contextlib.ExitStack
-) -> Decoded:
+) -> DecodedImage:
     width, height = image.size
     if width * height > limits.max_pixels:
-        raise ImageError(
-            name, f"{width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}", "too_large"
-        )
+        raise ImageError(name, too_many_pixels(width, height, limits.max_pixels), "too_large")
     if width < 1 or height < 1:
         raise ImageError(name, f"{width} x {height} pixels: nothing to see", "damaged")
     if at_least is not None:
         image.draft(None, (at_least, at_least))  # None keeps the mode
-    memory = cost.memory(image)
-    # A PNG may tell of its orientation behind its pixels: asking it would decode it.
+    # A PNG may tell of its orientation behind its pixels: asking it would decode it
     is_told = image.format != "PNG" or "exif" in image.info
-    together = memory + cost.copies(image, turned=orient and is_told and orientation(image) != 1)
-    _check_memory(image, name, limits, memory, together)
-    until.enter_context(IN_FLIGHT.take(together))
+    memory = cost.memory(image, turned=orient and is_told and orientation(image) != 1)
+    _check_memory(memory, image, name, limits)
+    until.enter_context(in_flight().take(memory))
     image.load()
     if orient and not is_told and orientation(image) != 1:
-        _check_memory(image, name, limits, memory, memory + cost.copies(image, turned=True))
+        turning = cost.memory(image, turned=True)
+        _check_memory(turning, image, name, limits)
+        until.enter_context(in_flight().take(max(0, turning - memory)))
     shrunk = image.size != (width, height)
     # Asking a GIF whether it is animated reads all that lies before its second frame
     if image.format == "GIF" or getattr(image, "is_animated", False):
@@ -274,17 +278,29 @@ def _decoded(
         image = first
     if orientation(image) in _SIDEWAYS:
         width, height = height, width
-    return Decoded(apply_exif_orientation(image) if orient else image, width, height, shrunk)
+    return DecodedImage(apply_exif_orientation(image) if orient else image, width, height, shrunk)
 
 
-def _check_memory(image: Image.Image, name: str, limits: Limits, memory: int, together: int) -> None:
-    """Raises `ImageError` where decoding an image, `together` with its copies if these count, takes too much."""
-    taken = together if limits.count_copies else memory
-    if taken > limits.max_decoded_bytes:
-        kind = f"{image.format or 'image'} ({image.mode}{', with copies to turn or blend it' * (taken > memory)})"
-        raise ImageError(
-            name, cost.too_much(image.width, image.height, kind, taken, limits.max_decoded_bytes), "too_large"
-        )
+def _check_memory(memory: int, image: Image.Image, name: str, limits: Limits) -> None:
+    if memory > limits.max_decoded_bytes:
+        kind = f"{image.format or 'image'} ({image.mode})"
+        reason = too_much_memory(image.width, image.height, kind, memory, limits.max_decoded_bytes)
+        raise ImageError(name, reason, "too_large")
+
+
+class _FirstFrame:
+    """Pillow's decoder of WebP, let go with the canvases that it holds as soon as it has given the first frame."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+
+    def get_next(self) -> tuple[bytes, int] | None:
+        decoder, self._decoder = self._decoder, None
+        frame: tuple[bytes, int] | None = decoder.get_next()
+        return frame
+
+    def reset(self) -> None:
+        """Pillow does this where there is no first frame."""
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tandem import fetch
-from tandem.decoding.cost import BYTES_PER_PIXEL
+from tandem.defaults import MAX_IMAGE_BYTES
 from tandem.errors import ImageError, ImageErrorKind, TandemError
 from tandem.files import user_path
 
@@ -27,23 +27,19 @@ ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits on the size of an image, checked from its header before decoding, and on fetching it."""
+    """Limits on the size of an image, checked from its header before decoding, and on fetching it.
+
+    Photos take 4 to 8 bytes of memory for each pixel; progressive JPEG, WebP, TIFF and most AVIF and HEIC 7 to 12.5.
+    What takes more (AVIF and HEIC of many bits or with transparency, JPEG 2000) may have fewer pixels.
+    """
 
     max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
-    max_bytes: int = 128 * 2**20  # of the file
+    max_decoded_bytes: int = 1_600_000_000  # of memory while one is decoded: 12.5 for each of `max_pixels`
+    max_bytes: int = MAX_IMAGE_BYTES  # of the file
     timeout_s: float = 30.0  # of an http(s) address, all in all
     decode_s: float = 10.0  # of formats that are decoded slowly, in a process that is then killed
-    count_copies: bool = False  # `max_decoded_bytes` is also for turning and blending; servers turn it on
     slow_formats: bool = True  # QOI, JPEG 2000, plain PPM, run-length encoded BMP; servers turn them off
     allow_urls: bool = True  # servers turn this off: their clients would choose what they fetch
-
-    @property
-    def max_decoded_bytes(self) -> int:
-        """Of memory that decoding an image may take, whatever its format and mode: 5.5 bytes for each of `max_pixels`.
-
-        Photos take 4 or 5. Formats that hold more (WebP 17, JPEG 2000 20), and modes of 32 bits, are refused earlier.
-        """
-        return int(self.max_pixels * BYTES_PER_PIXEL)
 
 
 DEFAULT_LIMITS = Limits()

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from tandem.defaults import MAX_IMAGE_BYTES
 from tandem.errors import DataError
 
-MAX_IMAGE_BYTES = 128 * 2**20
 MAX_TEXT_BYTES = 2**20  # of captions
 TEXT_SUFFIXES = (".txt", ".json", ".cls")
 UNFOLDED_BYTES, UNFOLDED_RATIO = 256 * 2**20, 20  # what a compressed tar may unfold to: images do not get smaller

@@ -3,8 +3,11 @@
 Each is decoded in a process of its own, whose memory and processor time are limited.
 """
 
+import contextlib
 import io
 import re
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ import pytest
 from PIL import ExifTags, Image
 from support import toy
 from support.bounded import bounded
-from support.hostile_images import READ, REFUSED, bmp, encoded
+from support.hostile_images import LARGE, READ, REFUSED, bmp, encoded
 from support.processes import COMMANDS
 
 from tandem.decoding import process
@@ -22,6 +25,7 @@ from tandem.errors import ImageError
 from tandem.image import Limits, load_image
 
 MEGABYTES = 300
+SERVER_BYTES = 352_000_000  # that a server lets the decoding of one image take
 IMPORTED = ("tandem.image", "tandem.decoding.process")
 
 
@@ -29,12 +33,12 @@ SLOW = ("a BMP of empty runs", "a JPEG 2000 of many markers", "a JPEG 2000 of ma
 
 
 @pytest.mark.slow_if(*SLOW)
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", [*REFUSED, *LARGE])
 def test_what_costs_more_than_it_promises_is_refused(name: str, tmp_path: Path) -> None:
-    make, words = REFUSED[name]
+    make, words = (REFUSED | LARGE)[name]
     path = tmp_path / "image"
     path.write_bytes(make())
-    outcome = bounded("support.hostile_images:load", str(path), imported=IMPORTED)
+    outcome = bounded("support.hostile_images:load", str(path), str(SERVER_BYTES), imported=IMPORTED)
     assert outcome.kind == "ImageError"
     assert outcome.error is not None
     assert outcome.error.startswith(f"{path}: ")
@@ -47,7 +51,7 @@ def test_what_costs_more_than_it_promises_is_refused(name: str, tmp_path: Path) 
 def test_unbounded_metadata_is_left_aside(name: str, tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(READ[name]())
-    outcome = bounded("support.hostile_images:load", str(path), imported=IMPORTED)
+    outcome = bounded("support.hostile_images:load", str(path), str(SERVER_BYTES), imported=IMPORTED)
     assert outcome.error is None
     assert outcome.result[1:] in ([64, 48], [40, 30], [30, 40])
     assert outcome.megabytes < MEGABYTES
@@ -143,13 +147,14 @@ def test_limits_of_time_and_memory_are_the_callers() -> None:
         load_image(content, limits=Limits(decode_s=0.001))
     with pytest.raises(ImageError, match="more than the limit of 1,000"):
         load_image(content, limits=Limits(max_pixels=1000))
-    with pytest.raises(ImageError, match=r"40 x 30 pixels of WEBP \(RGB\) take"):
-        load_image(encoded("WEBP"), limits=Limits(max_pixels=1200))
-    assert load_image(encoded("JPEG"), limits=Limits(max_pixels=1200)).size == (40, 30)
+    small = Limits(max_pixels=1200, max_decoded_bytes=1200 * 6)
+    with pytest.raises(ImageError, match=r"40 x 30 pixels of WEBP \(RGB\) take .*\(max_decoded_bytes\)"):
+        load_image(encoded("WEBP"), limits=small)
+    assert load_image(encoded("JPEG"), limits=small).size == (40, 30)
 
 
 @pytest.mark.parametrize("where", ["JPEG", "PNG", "PNG, behind its pixels"])
-def test_the_copy_that_turns_an_image_counts_where_copies_do(where: str) -> None:
+def test_the_copy_that_turns_an_image_counts(where: str) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     file = io.BytesIO()
@@ -160,59 +165,88 @@ def test_the_copy_that_turns_an_image_counts_where_copies_do(where: str) -> None
         size = 12 + int.from_bytes(content[at : at + 4])
         end = content.index(b"IEND") - 4
         content = content[:at] + content[at + size : end] + content[at : at + size] + content[end:]
-    with pytest.raises(ImageError, match=r"40 x 30 pixels of \w+ \(RGB, with copies to turn or blend it\) take"):
-        load_image(content, limits=Limits(max_pixels=1200, count_copies=True))
-    for limits in (Limits(max_pixels=1200), Limits(max_pixels=1800, count_copies=True)):
-        assert load_image(content, limits=limits).size == (30, 40)
-    as_it_lies = load_image(content, limits=Limits(max_pixels=1200, count_copies=True), orient=False)
-    assert as_it_lies.size == (40, 30)
+    once = 4 * 40 * 30
+    with pytest.raises(ImageError, match=r"40 x 30 pixels of \w+ \(RGB\) take"):
+        load_image(content, limits=Limits(max_decoded_bytes=2 * once - 1))
+    assert load_image(content, limits=Limits(max_decoded_bytes=2 * once)).size == (30, 40)
+    assert load_image(content, limits=Limits(max_decoded_bytes=once), orient=False).size == (40, 30)
 
 
 # --- memory in flight ----------------------------------------------------------------------------------------------
 
 
+def _waiting(budget: Budget, count: int) -> None:
+    end = time.monotonic() + 20
+    while len(budget._waiting) < count:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def test_the_budget_holds_bytes_not_threads() -> None:
-    import threading
-
-    budget, most, done = Budget(100), 0, 0
-    lock = threading.Lock()
-
-    def work(count: int) -> None:
-        nonlocal most, done
-        with budget.take(count):
-            with lock:
-                most = max(most, budget.in_flight)
-            if count < 100:
-                with budget.take(count):  # its own bytes are no reason to wait
-                    pass
-        with lock:
-            done += 1
-
-    threads = [threading.Thread(target=work, args=(count,)) for count in (30, 30, 30, 250, 30, 90, 5) * 5]
-    for each in threads:
-        each.start()
-    for each in threads:
+    """As many as fit go on together; the next one waits for exactly so much to be given back."""
+    budget, seen = Budget(100), []
+    with contextlib.ExitStack() as held:
+        first = held.enter_context(contextlib.ExitStack())
+        threads = [threading.Thread(target=_hold, args=(budget, 30, seen, first)) for _ in range(3)]
+        for each in threads:
+            each.start()
+            each.join(20)
+        assert budget.in_flight == 90
+        waiting = [threading.Thread(target=_record, args=(budget, count, seen)) for count in (11, 10)]
+        for number, each in enumerate(waiting, 1):
+            each.start()
+            _waiting(budget, number)  # 101 are too many; 100 are not, but came later
+        assert (budget.in_flight, seen) == (90, [30, 60, 90])
+    for each in waiting:
         each.join(20)
-    assert done == len(threads)
+    assert seen[3] == 11
+    assert seen[4] in (10, 21)
     assert budget.in_flight == 0
-    assert 30 <= most <= 250
+
+
+def test_as_much_as_there_is_does_not_wait() -> None:
+    budget, seen = Budget(100), []
+    with contextlib.ExitStack() as first:
+        holder = threading.Thread(target=_hold, args=(budget, 90, seen, first))
+        holder.start()
+        holder.join(20)
+        other = threading.Thread(target=_record, args=(budget, 10, seen))
+        other.start()
+        other.join(20)
+        assert seen == [90, 100]
+
+
+def test_a_thread_does_not_wait_for_its_own_bytes() -> None:
+    budget, done = Budget(100), []
+
+    def work() -> None:
+        with budget.take(90), budget.take(90):
+            done.append(budget.in_flight)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert done == [180]
 
 
 def test_what_is_larger_than_the_budget_is_alone() -> None:
-    import threading
-
     budget, seen = Budget(100), []
     with budget.take(60):
-        large = threading.Thread(target=lambda: _record(budget, 500, seen))
+        large = threading.Thread(target=_record, args=(budget, 500, seen))
         large.start()
-        while not budget._waiting:
-            pass
-        small = threading.Thread(target=lambda: _record(budget, 10, seen))  # which came later
+        _waiting(budget, 1)
+        small = threading.Thread(target=_record, args=(budget, 10, seen))  # which came later
         small.start()
-        assert budget.in_flight == 60
+        _waiting(budget, 2)
+        assert (budget.in_flight, seen) == (60, [])
     large.join(20)
     small.join(20)
     assert seen == [500, 10]
+
+
+def _hold(budget: Budget, count: int, seen: list[int], until: contextlib.ExitStack) -> None:
+    until.enter_context(budget.take(count))
+    seen.append(budget.in_flight)
 
 
 def _record(budget: Budget, count: int, seen: list[int]) -> None:

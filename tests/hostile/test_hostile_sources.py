@@ -157,7 +157,6 @@ def png() -> bytes:
 
 
 def test_members_of_a_compressed_tar_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_files, "MAX_IMAGE_BYTES", 10_000)
     monkeypatch.setitem(tar_files.tar_members.__kwdefaults__, "max_bytes", 10_000)
     members = {"a.png": png(), "b.png": bytes(20_000), "a.txt": b"x" * (tar_files.MAX_TEXT_BYTES + 1), "c.txt": b"y"}
     found = {

@@ -4,6 +4,7 @@ Knows bytes and threads; nothing of images.
 """
 
 import contextlib
+import functools
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -52,4 +53,7 @@ class Budget:
             self._changed.notify_all()
 
 
-IN_FLIGHT = Budget(max(_LEAST, cores() * _PER_CORE))
+@functools.cache
+def in_flight() -> Budget:
+    """The budget that all threads of this process share."""
+    return Budget(max(_LEAST, cores() * _PER_CORE))

@@ -1,18 +1,21 @@
 """What decoding takes, from an image's header: memory by format and mode, seconds by decoder.
 
-The figures were measured at 16 million pixels (docs/log.md). Knows Pillow's formats; decodes nothing.
+The figures were measured at 10 million pixels (docs/log.md); a test compares them with what is taken. Knows Pillow's
+formats; decodes nothing.
 """
 
 import re
+from typing import BinaryIO, cast
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
-BYTES_PER_PIXEL = 5.5  # that a limit on pixels stands for: an ordinary photo takes 4 to 5
+from tandem.decoding import heif, jpeg, tiff
+
 _MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # all others take 4
-_CONVERTED = 4  # more, while grey images of 32 bits become 8 bits
-# What a decoder holds beside the image: whole canvases, planes, coefficients
-_BESIDE = {"WEBP": 13.0, "AVIF": 8.5, "HEIF": 4.0, "JPEG2000": 16.0, "QOI": 12.0, "TIFF": 4.0}
-_COEFFICIENTS = 3.0  # of a progressive JPEG
+# Bytes a pixel that are taken after decoding: RGB of 8 bits while the image becomes smaller, with its transparency
+_CONVERTED = {"L": 0, "RGB": 0, "RGBX": 0, "F": 1, "I": 1, "I;16": 1, "I;16L": 1, "I;16B": 1, "I;16N": 1}  # others 4
+# What a decoder holds beside the image: canvases and a frame, a copy
+_BESIDE = {"WEBP": 8.2, "JPEG2000": 16.0, "QOI": 12.0, "GIF": 1.0}
 
 # Seconds for a million pixels. All but JPEG 2000 are decoded by Python code, one pixel at a time
 _SECONDS = {"qoi": 3.0, "ppm": 3.0, "ppm_plain": 3.0, "bmp_rle": 1.0, "jpeg2k": 0.3}
@@ -21,34 +24,39 @@ _SCALED_PPM = re.compile(
     rb"P[56]\s(?:\s|#[^\r\n]*[\r\n])*\d+\s(?:\s|#[^\r\n]*[\r\n])*\d+\s(?:\s|#[^\r\n]*[\r\n])*(\d+)\s"
 )
 _DIB_HEADS = tuple(bytes((size, 0, 0, 0)) for size in (40, 52, 56, 64, 108, 124))
-_RUN_LENGTH = (1, 2)  # a BMP's compression: of 8 and of 4 bits
+RUN_LENGTH = (1, 2)  # a BMP's compression: of 8 and of 4 bits
 
 
-def memory(image: Image.Image) -> int:
-    """Bytes that decoding takes at its peak, the image included. The image is opened, not loaded."""
-    each = float(_MODES.get(image.mode, 4))
-    kind = image.format or ""
-    if image.mode in ("F", "I"):
-        each += _CONVERTED
-    if kind == "JPEG" and "progressive" in image.info:
-        each += _COEFFICIENTS
-    elif kind != "TIFF" or image.info.get("compression") != "raw":
-        each += _BESIDE.get(kind, 0.0)
-    return int(image.width * image.height * each)
+def memory(image: Image.Image, *, turned: bool = False) -> int:
+    """Bytes that an image takes at its peak, itself included: decoding it, turning it upright, making it smaller.
+
+    The image is opened, not loaded.
+    """
+    pixels, each = image.width * image.height, _MODES.get(image.mode, 4)
+    decoded = pixels * (each + _beside(image)) + _coefficients(image)
+    return int(max(decoded, pixels * (each + max(each if turned else 0, _CONVERTED.get(image.mode, 4)))))
 
 
-def copies(image: Image.Image, *, turned: bool) -> int:
-    """Bytes beside `memory` that may be taken afterwards: to turn the image upright, to resize it with transparency."""
-    blended = image.mode in ("RGBA", "LA", "PA")
-    return 4 * image.width * image.height * (turned + blended)
+def _beside(image: Image.Image) -> float:
+    """Bytes a pixel that its decoder holds beside the image."""
+    match image.format:
+        case "TIFF" if isinstance(image, TiffImagePlugin.TiffImageFile):
+            return tiff.held_by_strip(image.tag_v2, image.width, image.height)
+        case "AVIF":
+            return heif.held_by_avif(_file(image), alpha=image.mode == "RGBA")
+        case "HEIF":
+            return heif.held_by_heic(_file(image), channels=len(image.getbands()))
+    return _BESIDE.get(image.format or "", 0.0)
 
 
-def too_much(width: int, height: int, kind: str, taken: int, most: int) -> str:
-    """How an image is refused that would take more memory than it may."""
-    return (
-        f"{width:,} x {height:,} pixels of {kind} take {taken // 10**6:,} MB to decode, more than the limit of "
-        f"{most // 10**6:,} MB"
-    )
+def _coefficients(image: Image.Image) -> int:
+    file = _file(image)
+    return jpeg.held_coefficients(file) if image.format in ("JPEG", "MPO") and file is not None else 0
+
+
+def _file(image: Image.Image) -> BinaryIO | None:
+    """What the image is decoded from; None where it is decoded."""
+    return cast(BinaryIO | None, getattr(image, "fp", None))
 
 
 def seconds(image: Image.Image) -> float:
@@ -68,8 +76,8 @@ def slow_format(head: bytes) -> tuple[str, str] | None:
         return "PPM", "a plain PPM image"
     if (scaled := _SCALED_PPM.match(head)) and int(scaled[1][:6]) not in (255, 65535):
         return "PPM", "a PPM image of an unusual largest value"
-    if head.startswith(b"BM") and head[14:15] != b"\x0c" and int.from_bytes(head[30:34], "little") in _RUN_LENGTH:
+    if head.startswith(b"BM") and head[14:15] != b"\x0c" and int.from_bytes(head[30:34], "little") in RUN_LENGTH:
         return "BMP", "a run-length encoded BMP image"
-    if head[:4] in _DIB_HEADS and int.from_bytes(head[16:20], "little") in _RUN_LENGTH:
+    if head[:4] in _DIB_HEADS and int.from_bytes(head[16:20], "little") in RUN_LENGTH:
         return "DIB", "a run-length encoded BMP image"
     return None

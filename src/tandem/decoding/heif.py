@@ -1,4 +1,5 @@
-"""The EXIF inside AVIF and HEIC files, looked at before they are opened: their openers read all of it at once.
+"""What AVIF and HEIC files say of themselves: the EXIF inside them, whose openers read all of it at once, and how their
+pixels are coded, which is what their decoders hold.
 
 Knows the boxes of ISO 14496-12 and 23008-12 that say where an item lies; nothing of images.
 """
@@ -13,6 +14,7 @@ from tandem.decoding import tiff
 _MAX_META = 8 * 2**20  # bytes of the boxes about items; those of a photo have some hundreds
 _MAX_ITEMS = 20_000
 _MAX_EXIF = 2**20
+_MAX_CONFIGURATIONS = 2**18  # bytes that they lie in; those of photos lie in the first 8 KB
 _MAX_HEADS = 16  # places in EXIF that look like its beginning
 _BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -29,6 +31,38 @@ def detect(file: BinaryIO) -> str | None:
                 return "an image whose boxes about its parts have more than 8 MB"
             return _exif_of(file, at + 4, end)
     return None
+
+
+def held_by_avif(file: BinaryIO | None, *, alpha: bool) -> float:
+    """Bytes a pixel that its decoder holds beside the image: planes of 8 or 16 bits, and the interleaved frame."""
+    boxes = _configurations(file, b"av1C", 3)
+    chroma = {0b11: 1.5, 0b10: 2.0}
+    planes = max((1.0 if each[2] & 0x10 else chroma.get(each[2] >> 2 & 3, 3.0) for each in boxes), default=3.0)
+    size = 2.0 if not boxes or any(each[2] & 0x40 for each in boxes) else 1.0
+    return 3 + alpha + size * (1.2 + planes + 1.5 * alpha)
+
+
+def held_by_heic(file: BinaryIO | None, *, channels: int) -> float:
+    """Bytes a pixel that its decoder holds beside the image: planes, and the interleaved frame of all their bits."""
+    if channels < 3:
+        return 2.2
+    boxes = _configurations(file, b"hvcC", 18)
+    deep = not boxes or any(each[17] & 7 for each in boxes)
+    sampled = boxes and all(each[16] & 3 <= 1 for each in boxes)  # 4:2:0
+    base = (4.4 if sampled else 12.2) if deep else (3.8 if sampled else 6.2)
+    return base + (channels > 3) * (5.0 if deep else 1.2)
+
+
+def _configurations(file: BinaryIO | None, kind: bytes, length: int) -> list[bytes]:
+    """The beginnings of all boxes of a kind that say how pixels are coded."""
+    if file is None:
+        return []
+    at = file.tell()
+    file.seek(0)
+    content = file.read(_MAX_CONFIGURATIONS)
+    file.seek(at)
+    parts = content.split(kind, _MAX_ITEMS)[1:]
+    return [part[:length] for part in parts if len(part) >= length]
 
 
 def _exif_of(file: BinaryIO, at: int, end: int) -> str | None:

@@ -35,7 +35,7 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def apply_orientation(image: Image.Image) -> Image.Image:
+def apply_exif_orientation(image: Image.Image) -> Image.Image:
     """The image turned upright by its EXIF orientation; the same object if there is nothing to turn."""
     if orientation(image) == 1:
         return image

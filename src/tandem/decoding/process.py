@@ -17,8 +17,8 @@ from typing import Any, cast
 
 from PIL import Image
 
-from tandem.decoding import cost
-from tandem.decoding.budget import IN_FLIGHT
+from tandem.decoding.budget import in_flight
+from tandem.decoding.refusals import too_long, too_much_memory
 from tandem.decoding.worker import GO_ON, OPEN_S, REFUSE
 from tandem.errors import ImageError, ImageErrorKind
 
@@ -45,7 +45,7 @@ def decode(
     limits = {"max_pixels": max_pixels, "max_memory": max_memory, "max_seconds": max_seconds}
     process = _taken()
     try:
-        image = _decoded(process, content, identifier, name, limits)
+        image = _exchange(process, content, identifier, name, limits)
     except ImageError:
         _give_back(process)
         raise
@@ -62,7 +62,7 @@ def decode(
     return image
 
 
-def _decoded(process: "_Process", content: bytes, identifier: str, name: str, limits: dict[str, Any]) -> Image.Image:
+def _exchange(process: "_Process", content: bytes, identifier: str, name: str, limits: dict[str, Any]) -> Image.Image:
     with process.within(_WALL * OPEN_S):
         asked = {"format": identifier, "bytes": len(content), **limits}
         process.send(json.dumps(asked).encode() + b"\n" + content)
@@ -71,15 +71,13 @@ def _decoded(process: "_Process", content: bytes, identifier: str, name: str, li
     width, height = int(opened["width"]), int(opened["height"])
     reason = ""
     if promised > most:
-        reason = (
-            f"{width:,} x {height:,} pixels of {identifier} take {promised:,.0f} s to decode: the limit is {most:g} s"
-        )
+        reason = too_long(width, height, identifier, promised, most)
     elif memory > limits["max_memory"]:
-        reason = cost.too_much(width, height, identifier, memory, limits["max_memory"])
+        reason = too_much_memory(width, height, identifier, memory, limits["max_memory"])
     if reason:
         process.send(REFUSE)
         raise ImageError(name, reason, "too_large")
-    with IN_FLIGHT.take(memory), process.within(_WALL * most):
+    with in_flight().take(memory), process.within(_WALL * most):
         process.send(GO_ON)
         answer = _known(process.line(), name)
         colours = process.read(int(answer.get("colours", 0)))

@@ -6,8 +6,10 @@ gigabytes. Knows the structure of directories, not what is in an image.
 
 import io
 import struct
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from tandem.decoding.refusals import too_many_pixels
 
 MAX_ENTRIES = 4_096  # of a directory
 MAX_STRIPS = 100_000  # or tiles
@@ -17,6 +19,7 @@ _MAX_TILE = 2**22  # pixels of a tile that is larger than its image
 _AS_BYTES = (1, 2, 6, 7)  # types whose values stay bytes or text
 _STRIPS = (273, 279, 324, 325)  # offsets and lengths of strips and tiles
 _WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
+_BITS, _COMPRESSION, _SAMPLES, _ROWS = 258, 259, 277, 278
 _PARTS = (0x8769, 0x8825, 0xA005)  # directories inside: EXIF's own, the place, interoperability
 HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -46,10 +49,25 @@ def detect(file: BinaryIO, max_pixels: int) -> str | None:
         return f"a TIFF whose header has more than {MAX_VALUES:,} numbers"
     width, height = found[_WIDTH], found[_HEIGHT]
     if width * height > max_pixels:
-        return f"{width:,} x {height:,} pixels, more than the limit of {max_pixels:,}"
+        return too_many_pixels(width, height, max_pixels)
     if found[_TILE_WIDTH] * found[_TILE_HEIGHT] > max(_MAX_TILE, 4 * width * height):
         return f"a TIFF of tiles that are far larger than the image of {width:,} x {height:,} pixels"
     return None
+
+
+def held_by_strip(tags: Mapping[int, Any], width: int, height: int) -> float:
+    """Bytes a pixel of the image that its decoder holds beside it: a strip or a tile; 0 where nothing is packed."""
+    try:
+        if int(tags.get(_COMPRESSION, 1)) == 1:
+            return 0.0
+        bits = tags.get(_BITS, (8,))
+        samples = int(tags.get(_SAMPLES, 1))
+        each = max(4.0 if samples > 1 else 1.0, samples * max(bits if isinstance(bits, tuple) else (bits,)) / 8)
+        rows = min(height, int(tags.get(_ROWS, height)))
+        pixels = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_HEIGHT, 0)) or width * rows
+    except (TypeError, ValueError):  # damaged: its decoder says so
+        return 4.0
+    return float(each * pixels / max(1, width * height))
 
 
 def is_bounded_metadata(exif: bytes) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from PIL import Image
 
 from tandem.decoding import cost
+from tandem.decoding.refusals import too_many_pixels
 
 GO_ON, REFUSE = b"go on\n", b"refuse\n"
 OPEN_S = 1.0  # of CPU time for a header: those of slow formats are small
@@ -53,7 +54,7 @@ def _answer(content: bytes, asked: dict[str, Any], requests: BinaryIO, answers: 
     _limit_time(OPEN_S)
     image = factory(io.BytesIO(content), "")
     if image.width * image.height > asked["max_pixels"]:
-        said = f"{image.width:,} x {image.height:,} pixels, more than the limit of {asked['max_pixels']:,}"
+        said = too_many_pixels(image.width, image.height, asked["max_pixels"])
         return _write(answers, {"error": said, "kind": "too_large"})
     if image.width < 1 or image.height < 1:
         said = f"{image.width} x {image.height} pixels: nothing to see"

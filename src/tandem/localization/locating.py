@@ -15,7 +15,7 @@ from PIL import Image
 from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.errors import TandemError, TextError
-from tandem.image import ImageSource, Limits, decoding, image_errors, source_name
+from tandem.image import ImageSource, Limits, decode_in_budget, image_errors, source_name
 from tandem.localization.boxes import find_boxes, peak
 from tandem.localization.contrast import BACKGROUND, Contrast
 from tandem.localization.dense_features import DenseEncoder, DenseFeatures, dense_features
@@ -90,7 +90,7 @@ class Locator:
     def encode(self, image: ImageSource, settings: LocateSettings) -> ImageFeatures:
         """The vectors of an image and of its places. Raises `ImageError`."""
         name, shorter = source_name(image), round(self._model.config.vision.image_size / min(settings.scales))
-        reading = decoding(image, limits=self._model.limits, orient=self._model.orient, at_least=shorter)
+        reading = decode_in_budget(image, limits=self._model.limits, orient=self._model.orient, at_least=shorter)
         with reading as decoded, image_errors(name, "converted"):
             pixels = preprocess(decoded.image, self._model.config.preprocessing)
             small = _shrunk(as_rgb(decoded.image), shorter)

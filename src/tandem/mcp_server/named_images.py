@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
+from tandem.defaults import MAX_IMAGE_BYTES
 from tandem.errors import StoreError, TandemError
 from tandem.image import Limits, load_image
 from tandem.search import indexed_files
@@ -17,7 +18,6 @@ from tandem.search.stores.protocol import Value
 from tandem.videos.naming import shown as shown_path
 
 MAX_CHARACTERS = 2000  # of a name, as of a text
-MAX_BYTES = 128 * 2**20
 GIVE_THE_ID = "give the id that search returned"
 _LIMITS = Limits(allow_urls=False)
 _AT = " @ "  # film.mp4 @ 0:00:04, as moments are shown
@@ -81,7 +81,7 @@ def read(found: Found) -> NamedImage:
 
     paths = paths_of(found.values)
     name = paths[0] if paths else found.id
-    content = indexed_files.image_or_thumbnail(found.id, found.values, thumbnail, MAX_BYTES)
+    content = indexed_files.image_or_thumbnail(found.id, found.values, thumbnail, MAX_IMAGE_BYTES)
     if content is None:
         return NamedImage(name, found.values)
     return NamedImage(name, found.values, content.content, content.of_thumbnail)

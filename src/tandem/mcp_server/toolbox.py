@@ -14,9 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from tandem.defaults import HITS, LOCATED_TEXTS, MOMENTS
+from tandem.defaults import HITS, LOCATED_TEXTS, MAX_IMAGE_BYTES, MOMENTS
 from tandem.errors import TandemError
-from tandem.mcp_server.named_images import GIVE_THE_ID, MAX_BYTES, MAX_CHARACTERS, Found, NamedImage, find, read
+from tandem.mcp_server.named_images import GIVE_THE_ID, MAX_CHARACTERS, Found, NamedImage, find, read
 from tandem.mcp_server.permission import folders, permitted
 from tandem.model import Model
 from tandem.pixels import as_rgb
@@ -253,8 +253,8 @@ class Toolbox:
         except TandemError as error:
             raise TandemError(f"{error}; {GIVE_THE_ID}") from None
         try:
-            if not path.is_file() or path.stat().st_size > MAX_BYTES:
-                raise TandemError(f"{named[:200]}: no such file, or one of more than {MAX_BYTES // 2**20} MiB")
+            if not path.is_file() or path.stat().st_size > MAX_IMAGE_BYTES:
+                raise TandemError(f"{named[:200]}: no such file, or one of more than {MAX_IMAGE_BYTES // 2**20} MiB")
             return NamedImage(str(path), content=path.read_bytes())
         except OSError as error:
             raise TandemError(f"{named[:200]}: {error.strerror}") from None

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from tandem.decoding.metadata import apply_orientation, tags
+from tandem.decoding.metadata import apply_exif_orientation, tags
 from tandem.pixels import thumbnail
 from tandem.search.stores.protocol import Kind, Value
 
@@ -81,7 +81,7 @@ def describe(image: Image.Image, content: bytes, size: tuple[int, int] | None = 
 
 def _thumbnail(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    thumbnail(apply_orientation(image), THUMBNAIL_SIDE).save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
+    thumbnail(apply_exif_orientation(image), THUMBNAIL_SIDE).save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
     return file.getvalue()
 
 

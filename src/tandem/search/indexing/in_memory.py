@@ -17,7 +17,7 @@ from PIL import Image
 
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import ImageError, TandemError
-from tandem.image import ImageSource, decoding, image_errors, is_several, preprocess, source_name
+from tandem.image import ImageSource, decode_in_budget, image_errors, is_several, preprocess, source_name
 from tandem.pixels import as_rgb
 from tandem.prefetch import in_order
 from tandem.progress import Progress, count_of
@@ -179,7 +179,7 @@ def _prepare(id: str | None, image: ImageSource, name: str, options: DecodeOptio
     content = bytes(image) if isinstance(image, bytes | bytearray | memoryview) else b""
     entry = Entry(name, UNKNOWN, "")
     try:
-        reading = decoding(image, limits=options.limits, orient=options.orient)
+        reading = decode_in_budget(image, limits=options.limits, orient=options.orient)
         with reading as decoded, image_errors(name, "converted"):
             pixels = preprocess(decoded.image, options.preprocessing)
             values = describe(decoded.image, content, (decoded.width, decoded.height))

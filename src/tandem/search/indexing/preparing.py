@@ -18,7 +18,7 @@ from PIL import Image
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError, StoreError
-from tandem.image import Decoded, Limits, decoding, image_errors, preprocess, read_bytes
+from tandem.image import DecodedImage, Limits, decode_in_budget, image_errors, preprocess, read_bytes
 from tandem.samples import captions_in
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.image_record import THUMBNAIL_SIDE, describe, image_id
@@ -136,7 +136,7 @@ def _prepared(entry: Entry, options: DecodeOptions, known: Callable[[str], bool]
     try:
         limits = options.limits
         with (
-            decoding(content, limits=limits, orient=options.orient, at_least=options.at_least) as decoded,
+            decode_in_budget(content, limits=limits, orient=options.orient, at_least=options.at_least) as decoded,
             image_errors(entry.path, "converted"),
         ):
             pixels, values = preprocess(decoded.image, options.preprocessing), _values(decoded, content)
@@ -181,7 +181,7 @@ def _undecodable(entry: Entry, id: str, reason: str, in_flight: InFlight, transi
     return PreparedImage(entry, id, reason, transient)
 
 
-def _values(decoded: Decoded, content: bytes) -> dict[str, Value]:
+def _values(decoded: DecodedImage, content: bytes) -> dict[str, Value]:
     values = describe(decoded.image, content, (decoded.width, decoded.height))
     values["decoding"] = "fast" if decoded.shrunk else "full"
     values["indexed"] = datetime.now(UTC).isoformat(timespec="seconds")

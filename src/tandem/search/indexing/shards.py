@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem import samples, tar_files
+from tandem.defaults import MAX_IMAGE_BYTES
 from tandem.errors import DataError
 from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES
@@ -92,7 +93,7 @@ def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
             path = f"{shard.path}/{member.name.removeprefix('./')}"
             entry = Entry(path, shard.signature, shard.path, member.at, member.size, member.content)
             if member.content is None and member.at < 0:
-                entry = replace(entry, broken=f"more bytes than the limit of {tar_files.MAX_IMAGE_BYTES:,}")
+                entry = replace(entry, broken=f"more bytes than the limit of {MAX_IMAGE_BYTES:,}")
             try:
                 path.encode()
             except UnicodeEncodeError:

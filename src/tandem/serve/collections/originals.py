@@ -14,7 +14,6 @@ from tandem.search.indexing.image_record import image_id
 from tandem.search.stores.backends import backend
 from tandem.search.stores.protocol import Value
 
-MAX_ORIGINAL_BYTES = 128 * 2**20  # of a file that is read whole
 # What browsers show; everything else is sent as a download.
 TYPES = {
     "JPEG": "image/jpeg",

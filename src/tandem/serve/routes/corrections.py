@@ -7,10 +7,10 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
+from tandem.defaults import MAX_IMAGE_BYTES
 from tandem.errors import ImageError
 from tandem.search import indexed_files
 from tandem.serve.collections.handle import OpenCollection
-from tandem.serve.collections.originals import MAX_ORIGINAL_BYTES
 from tandem.serve.corrections import MAX_LABEL_BYTES, Corrections, CorrectionsFullError, check_label
 from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
@@ -85,7 +85,7 @@ async def _image(service: Service, body: Body[CorrectionRequest]) -> tuple[bytes
             found = leased.collection.store.get([identifier], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
                 raise not_found(f"no image {identifier[:100]!r}")
-            return indexed_files.image(identifier, found.row(0), MAX_ORIGINAL_BYTES)
+            return indexed_files.image(identifier, found.row(0), MAX_IMAGE_BYTES)
 
         content = await service.registry.run(params.collection, work)
         if content is None:

@@ -11,6 +11,7 @@ from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from tandem.defaults import MAX_IMAGE_BYTES
 from tandem.errors import ImageError, TandemError
 from tandem.search import indexed_files
 from tandem.search.indexing.entries import is_missing
@@ -96,7 +97,7 @@ def router(service: Service) -> BodyRouter:
                 raise not_found(f"no image {id!r}")
             if indexed_files.is_of_film(found.row(0)):
                 return _film(request, id, found.row(0))
-            return originals.read(id, found.row(0), originals.MAX_ORIGINAL_BYTES)
+            return originals.read(id, found.row(0), MAX_IMAGE_BYTES)
 
         if not _asks_for(request, "/original"):
             return await described(f"{id}/original", collection)

@@ -10,13 +10,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from tandem import prompts
-from tandem.defaults import LOCATED_TEXTS
+from tandem.defaults import LOCATED_TEXTS, MAX_IMAGE_BYTES
 from tandem.errors import ImageError
 from tandem.localization.location import Location, Locations
 from tandem.localization.methods import HEAT_SIZE, MOST_HEAT_SIZE, Method
 from tandem.search.indexed_files import IndexedImage, image_or_thumbnail
 from tandem.serve.collections.handle import OpenCollection
-from tandem.serve.collections.originals import MAX_ORIGINAL_BYTES
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http import text_limits
 from tandem.serve.http.openapi import BodyRouter
@@ -157,7 +156,7 @@ async def _stored(service: Service, collection: str | None, identifier: str) -> 
         found = leased.collection.store.get([identifier], columns=("path", "paths", "format"), vectors=False)
         if not len(found):
             raise not_found(f"no image {identifier!r}")
-        stored = image_or_thumbnail(identifier, found.row(0), leased.collection.thumbnail, MAX_ORIGINAL_BYTES)
+        stored = image_or_thumbnail(identifier, found.row(0), leased.collection.thumbnail, MAX_IMAGE_BYTES)
         if stored is None:
             raise not_found(f"the file of {identifier!r} is gone, and it has no thumbnail")
         return stored

@@ -1,23 +1,21 @@
 """Detects images with so many small parts that decoding would take hours or unbounded memory.
 
-Decoders process the parts of a header one by one, and every scan of a JPEG visits all pixels again, so a file of a few
-megabytes can do this; others say one size outside and have another inside. Knows the structure of files, not the
-contents of their parts.
+Decoders process the parts of a header one by one, so a file of a few megabytes can do this; others say one size outside
+and have another inside. Knows the structure of files, not the contents of their parts.
 """
 
 import re
 from typing import BinaryIO
 
-from tandem.decoding import heif, tiff
+from tandem.decoding import cost, heif, jpeg, tiff
+from tandem.decoding.jpeg import MAX_PARTS  # of other headers, and beside a PNG's pixels
+from tandem.decoding.refusals import too_many_pixels
 
-MAX_SCANS = 100  # of a JPEG; cameras and programs write 1 to about 12. One costs 40 ms for 64 million pixels
-MAX_PARTS = 10_000  # of a header, or beside a PNG's pixels; some 20 us each
 MAX_PIXEL_PARTS = 100_000  # of a PNG; encoders write 8 KB or more at a time
 MAX_HEADER_BYTES = 2**16  # of a PPM
 MAX_COMMENTS = 1_000  # of a plain PPM, among its numbers: each moves those that follow
 MAX_ICONS = 64  # images of an icon
 MAX_ICON_PIXELS = 2**21  # eight times the largest that an icon's own header can name
-_STANDALONE = range(0xD0, 0xD8)  # restart markers have no length
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -26,7 +24,7 @@ def detect(file: BinaryIO, max_pixels: int = 2**62) -> str | None:
     head = file.read(16)
     try:
         if head[:2] == b"\xff\xd8":
-            return _jpeg(file)
+            return jpeg.detect(file)
         if head[:8] == _PNG:
             return _png(file, 8)
         if head[:6] in (b"GIF87a", b"GIF89a"):
@@ -40,27 +38,6 @@ def detect(file: BinaryIO, max_pixels: int = 2**62) -> str | None:
         return heif.detect(file) or tiff.detect(file, max_pixels)
     finally:
         file.seek(0)
-
-
-def _jpeg(file: BinaryIO) -> str | None:
-    scans, last = 0, b""
-    file.seek(0)
-    while block := file.read(2**20):
-        scans += (last + block).count(b"\xff\xda")
-        last = block[-1:]
-    if scans > MAX_SCANS:
-        return f"a JPEG of more than {MAX_SCANS} scans"
-    file.seek(2)
-    for _ in range(MAX_PARTS):
-        mark = file.read(2)
-        if len(mark) < 2 or mark[1] in (0xDA, 0xD9):
-            return None
-        if mark[0] != 0xFF or mark[1] in (0xFF, 0x00):  # fill bytes, or bytes that decoders skip one at a time
-            file.seek(-1, 1)
-        elif mark[1] not in _STANDALONE:
-            length = int.from_bytes(file.read(2), "big")
-            file.seek(max(length - 2, 0), 1)
-    return f"a JPEG whose header has more than {MAX_PARTS:,} parts"
 
 
 def _png(file: BinaryIO, start: int) -> str | None:
@@ -129,7 +106,7 @@ def _webp(file: BinaryIO, max_pixels: int) -> str | None:
     elif head[23:26] == b"\x9d\x01\x2a":
         width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
     if width * height > max_pixels:
-        return f"{width:,} x {height:,} pixels, more than the limit of {max_pixels:,}"
+        return too_many_pixels(width, height, max_pixels)
     return None
 
 
@@ -150,11 +127,8 @@ def _icon(file: BinaryIO, count: int) -> str | None:
             width, height = (int.from_bytes(head[i : i + 2], "little") for i in (4, 6))
         else:
             width, height = (abs(int.from_bytes(head[i : i + 4], "little", signed=True)) for i in (4, 8))
-            if int.from_bytes(head[16:20], "little") in _RUN_LENGTH:
+            if int.from_bytes(head[16:20], "little") in cost.RUN_LENGTH:
                 return "an icon that holds a run-length encoded BMP"
         if width * height > MAX_ICON_PIXELS:
             return f"an icon that holds an image of {width:,} x {height:,} pixels"
     return None
-
-
-_RUN_LENGTH = (1, 2)  # as a BMP's header numbers compressions: of 8 and of 4 bits
