@@ -143,13 +143,13 @@ def test_the_python_reference_has_every_public_name() -> None:
     for dotted in described:
         module, _, attribute = dotted.rpartition(".")
         objects.append(getattr(importlib.import_module(module), attribute))
-    # Errors are described with their module.
+    # Errors and warnings are described with their module.
     missing = {
         public
         for public in tandem.__all__
         if public != "__version__"
         and (found := getattr(tandem, public)) not in objects
-        and not (isinstance(found, type) and issubclass(found, tandem.TandemError))
+        and not (isinstance(found, type) and issubclass(found, tandem.TandemError | tandem.DamageWarning))
     }
     assert not missing, f"docs/python.md: {sorted(missing)}"
 
