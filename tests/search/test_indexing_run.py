@@ -39,7 +39,7 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
     decoding, encoding = threading.Event(), threading.Event()
     seen: set[str] = set()
     engine = ToyEngine()
-    real_encode, real_decode = engine.encode_images, preparing.decoding
+    real_encode, real_decode = engine.encode_images, preparing.decode_in_budget
 
     def encode(pixels: np.ndarray) -> np.ndarray:
         encoding.set()
@@ -53,7 +53,7 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
         return real_decode(*arguments, **options)
 
     engine.encode_images = encode  # type: ignore[method-assign]
-    monkeypatch.setattr(preparing, "decoding", decode)
+    monkeypatch.setattr(preparing, "decode_in_budget", decode)
     with writing(home) as (store, ledger):
         real_upsert = store.upsert
         writers = set()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.embedded_toys import D, filled
 
+from tandem.errors import FilterError
 from tandem.search.stores.embedded import sql_filters
 from tandem.search.stores.filters import And, AnyOf, Compare, In, Like, Or, matches
 from tandem.search.stores.protocol import Schema
@@ -104,7 +105,12 @@ def test_long_filters(url: str) -> None:
     with filled(url, 20) as store:
         assert store.count(" or ".join(f"number = {i}" for i in range(0, 800, 2))) == 10
         assert store.count(f"number in ({', '.join(map(str, range(5, 9000)))})") == 15
-        assert store.count(f"path like '%{'a' * 60_000}'") == 0
+        assert store.count(f"path like '%{'a' * 400}'") == 0
+        assert store.count(f"path like '{'a' * 60_000}'") == 0
+        with pytest.raises(
+            FilterError, match="60,000 characters after a %"
+        ):  # its time is that times the text's length
+            store.count(f"path like '%{'a' * 60_000}'")
 
 
 @pytest.mark.parametrize(

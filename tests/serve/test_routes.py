@@ -217,7 +217,8 @@ def test_an_image_is_a_file_of_a_form_wherever_one_is_accepted(
     assert [each["image"] for each in both["results"]] == ["images[0]", "images[1]"]
     for field in ("image", "images"):
         (added,) = sent("/v1/images", {field: file})["added"]
-        assert not added["new"]  # it is in the collection already
+        assert not added["new"]  # it is in the collection already, from another file
+        assert not list((place / "photos.tandem" / "uploads").rglob(f"{added['id']}*"))
 
 
 def test_what_comes_once_in_json_comes_once_in_a_form(toy_http: httpx.Client, place: Path) -> None:

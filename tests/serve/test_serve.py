@@ -145,8 +145,11 @@ def test_an_image_is_added_found_downloaded_and_removed(http: httpx.Client, plac
         described = http.get(f"/v1/images/{one['id']}").json()
         assert described["width"] == toy.random_image(100).width
         assert described["paths"] == [described["path"]]
+        (stored,) = (place / "photos.tandem" / "uploads").rglob(f"{one['id']}*")
+        stored.unlink()  # a file that was lost comes back with the image
         again = http.post("/v1/images", files={"images": file.read_bytes()}).json()
         assert not again["added"][0]["new"]
+        assert stored.read_bytes() == file.read_bytes()
         assert http.request("DELETE", "/v1/images", json={"ids": [one["id"]]}).json() == {"deleted": 1}
         for part in ("", "/thumbnail", "/original"):
             assert http.get(f"/v1/images/{one['id']}{part}").status_code == 404

@@ -259,7 +259,8 @@ def _store(
     try:
         for name, content in encoded.items():
             kept.append((name, *originals.keep(*content, folder)))
-        before = set(store.get(list(sizes), columns=(), vectors=False).ids)
+        found = store.get(list(sizes), columns=("path", "paths"), vectors=False)
+        before = {identifier: paths_of(found.row(index)) for index, identifier in enumerate(found.ids)}
         fresh = [path for _, identifier, path, _ in kept if identifier not in before]
         if fresh:
             leased.collection.add(list(dict.fromkeys(fresh)))
@@ -269,15 +270,21 @@ def _store(
         raise
     added: list[dict[str, Any]] = []
     failures: list[ImageError] = []
+    counted: dict[str, int] = {}
     for name, identifier, path, is_new in kept:
         if identifier in indexed:
-            added.append({"image": name, "id": identifier, "new": identifier not in before})
-            before.add(identifier)
+            added.append(
+                {"image": name, "id": identifier, "new": identifier not in before and identifier not in counted}
+            )
+            if identifier not in before:
+                counted[identifier] = sizes[identifier]
+            elif is_new and str(path) not in before[identifier]:  # its record names other files
+                path.unlink(missing_ok=True)
         else:
             failures.append(ImageError(name, "could not be indexed", "invalid"))
             if is_new:
                 path.unlink(missing_ok=True)
-    uploads.add(key, {id: size for id, size in sizes.items() if id in indexed})
+    uploads.add(key, counted)
     return added, failures
 
 
