@@ -2,7 +2,6 @@
 
 import json
 import math
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +232,7 @@ def test_what_a_metric_needs_is_named(model: Model, images: list[Path]) -> None:
 def test_a_stream_is_drawn_as_it_is_scored(model: Model, images: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an endless stream of rows only some batches are drawn, and repeated prompts are encoded once."""
     monkeypatch.setattr("tandem.clip_score.scoring.ROWS", 2)
+    monkeypatch.setattr("tandem.clip_score.scoring.SECONDS", 0.0)
     drawn = 0
 
     def rows() -> "object":
@@ -263,24 +263,29 @@ def test_vectors_of_texts_are_kept_within_bounds(model: Model, monkeypatch: pyte
     assert texts.embed([]).shape == (0, toy.DIMENSIONS)
 
 
-def test_texts_are_embedded_once_in_another_thread_while_images_are_read(
-    model: Model, images: list[Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_texts_are_embedded_once_and_parts_do_not_depend_on_time(
+    model: Model, images: list[Path], monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    asked: list[tuple[str, int]] = []
+    asked: list[int] = []
     encode = Model.encode_token_ids
 
     def noted(self: Model, ids: "np.ndarray") -> "np.ndarray":
-        asked.append((threading.current_thread().name, len(ids)))
+        asked.append(len(ids))
         return encode(self, ids)
 
     monkeypatch.setattr("tandem.clip_score.scoring.ROWS", 2)
+    monkeypatch.setattr("tandem.clip_score.scoring.SECONDS", seconds)
     monkeypatch.setattr(Model, "encode_token_ids", noted)
-    found = clip_score(model, [*images, images[0]], [*PROMPTS, PROMPTS[1]], batch_size=2)
-    assert {name.rpartition("_")[0] for name, _ in asked} == {"texts"}
-    assert sum(count for _, count in asked) == len(PROMPTS)
+    rows = [ScoreRow(image, prompt) for image, prompt in zip([*images, images[0]], [*PROMPTS, PROMPTS[1]], strict=True)]
+    parts = list(iter_scores(model, rows, batch_size=2))
+    assert [part.rows for part in parts] == [[0, 1], [2, 3], [4, 5]]
+    assert sum(asked) == len(PROMPTS)
+    assert len(asked) == (3 if seconds == 0 else 1)
     monkeypatch.undo()
     expected = np.einsum("nd,nd->n", model.embed_images(images), model.embed_texts(PROMPTS))
-    assert found.values["cosine"][:5] == pytest.approx(expected, abs=1e-6)
+    found = np.concatenate([part.values["cosine"] for part in parts])
+    assert found[:5] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_text_that_is_refused_counts_only_where_its_image_can_be_read(model: Model, images: list[Path]) -> None:

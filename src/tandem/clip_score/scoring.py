@@ -3,6 +3,8 @@
 Joins a model with the `metrics`. Shapes: n rows, d dimensions.
 """
 
+import contextlib
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
@@ -27,7 +29,10 @@ _Left = TypeVar("_Left")
 _Right = TypeVar("_Right")
 
 
-ROWS = 256  # scored at once: texts of one length are encoded together, and there are more of them among many
+ROWS = 256  # scored at once
+# Texts of one length are encoded together, and there are more of them among many: those of a second's rows.
+MOST_ROWS = 4096
+SECONDS = 1.0
 
 
 def clip_score(
@@ -139,7 +144,6 @@ def iter_scores(
     paired = any("source_image" in METRICS[metric].needs for metric in metrics)
     waiting: deque[tuple[int, ScoreRow]] = deque()
     refused: deque[_Read] = deque()
-    coming: list[str] = []  # texts of rows whose images are on their way
     rows_at_once = max(batch_size, ROWS)
 
     def images() -> Iterator[ImageSource]:
@@ -149,34 +153,41 @@ def iter_scores(
                 continue
             check_row(row, index, metrics)
             waiting.append((index, row))
-            coming.extend(texts_of(row, metrics))
-            if len(coming) >= rows_at_once:
-                texts.begin(coming)
-                coming.clear()
             yield row.image
             if paired and row.source_image is not None:
                 yield row.source_image
-        texts.begin(coming)
 
-    def batches() -> Iterator[ScoredRows]:
-        with texts:
-            yield from scored()
+    def in_parts(batch: Sequence[_Read]) -> Iterator[ScoredRows]:
+        """Of the same rows whatever the speed, but for the texts: those of all parts are encoded together."""
+        with contextlib.suppress(TandemError):  # raised below, if the text it is about is ever wanted
+            texts.embed(
+                [
+                    text
+                    for _, row, image, _ in batch
+                    if not isinstance(image, ImageError)
+                    for text in texts_of(row, metrics)
+                ]
+            )
+        for start in range(0, len(batch), rows_at_once):
+            yield _scored_batch(batch[start : start + rows_at_once], metrics, texts)
 
     def scored() -> Iterator[ScoredRows]:
         batch: list[_Read] = []
+        begun = time.monotonic()
         vectors = model.iter_embed_images(images(), batch_size=batch_size * (2 if paired else 1))
         for _, item in vectors:
             before = next(vectors)[1] if paired else None
             batch.append((*waiting.popleft(), item, before))
             while refused and refused[0][0] < batch[-1][0]:
                 batch.insert(-1, refused.popleft())
-            if len(batch) >= rows_at_once:
-                yield _scored_batch(batch, metrics, texts)
-                batch = []
-        if batch or refused:
-            yield _scored_batch([*batch, *refused], metrics, texts)
+            is_due = time.monotonic() - begun >= SECONDS or len(batch) >= MOST_ROWS
+            if is_due and len(batch) >= rows_at_once:
+                whole = len(batch) - len(batch) % rows_at_once
+                yield from in_parts(batch[:whole])
+                batch, begun = batch[whole:], time.monotonic()
+        yield from in_parts([*batch, *refused])
 
-    return batches()
+    return scored()
 
 
 _Read = tuple[int, ScoreRow, Vectors | ImageError, Vectors | ImageError | None]

@@ -1,21 +1,16 @@
-"""Prompts -> vectors, with a report of what was cut, ahead of what asks for them. A text that comes again soon is not
-encoded again.
+"""Prompts -> vectors, with a report of what was cut. A text that comes again soon is not encoded again.
 
 Shapes: n texts, d dimensions.
 """
 
-import contextlib
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.defaults import LongTexts
-from tandem.errors import TandemError
 from tandem.long_texts import check_long
 
 if TYPE_CHECKING:
@@ -62,52 +57,26 @@ class KnownTexts:
 
 
 class TextVectors:
-    """The vectors of prompts and references of one run. In a `with` block, texts can be embedded in the background."""
+    """The vectors of prompts and references of one run."""
 
     def __init__(self, model: "Model", *, prefix: str = "", long: LongTexts = "truncate") -> None:
         self.model, self.long = model, check_long(long)
         self.prefix = before_texts(prefix)
         self._room = model.tokenizer.room(model.config.text.context_length)
         self._known: dict[str, tuple[Vectors, Tokens | None]] = {}  # those used last at the end
-        self._coming: deque[tuple[list[str], Future[_Encoded]]] = deque()
-        self._thread: ThreadPoolExecutor | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
-            self._thread = None
-        self._coming.clear()
-
-    def begin(self, texts: Iterable[str]) -> None:
-        """Embed in another thread what is not known yet; `embed` waits for it."""
-        coming = {text for some, _ in self._coming for text in some}
-        fresh = [text for text in dict.fromkeys(texts) if text not in self._known and text not in coming]
-        if fresh:
-            self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="texts")
-            self._coming.append((fresh, self._thread.submit(self._encoded, fresh)))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """float32 [n d] of unit length, each text behind the prefix. Raises `TextError` as `long` says."""
         wanted = list(dict.fromkeys(texts))
-        while self._coming:
-            some, future = self._coming.popleft()
-            with contextlib.suppress(TandemError):  # raised below, if the text it is about is ever wanted
-                self._keep(some, future.result())
         fresh = [text for text in wanted if text not in self._known]
         if fresh:
-            self._keep(fresh, self._encoded(fresh))
+            self._known.update(zip(fresh, zip(*self._encoded(fresh), strict=True), strict=True))
         for text in wanted:
             self._known[text] = self._known.pop(text)
         found = np.stack([self._known[text][0] for text in texts]) if texts else self.model.embed_texts([])
         for text in list(self._known)[: max(len(self._known) - max(KEPT, len(wanted)), 0)]:
             del self._known[text]
         return found
-
-    def _keep(self, texts: Sequence[str], encoded: "_Encoded") -> None:
-        self._known.update(zip(texts, zip(*encoded, strict=True), strict=True))
 
     def _encoded(self, texts: Sequence[str]) -> "_Encoded":
         written = [self.prefix + text for text in texts]
