@@ -50,15 +50,16 @@ def counting(made: list[int], closed: threading.Event, stop: int = 1000) -> Gene
 def test_items_of_a_thread_come_in_order_and_only_a_few_ahead() -> None:
     made: list[int] = []
     closed = threading.Event()
+    others = set(threading.enumerate())  # threads of earlier tests may end at any time
     items = in_thread(counting(made, closed), ahead=3)
     for taken in range(10):
         assert next(items) == taken
         time.sleep(0.005)
         assert len(made) <= taken + 1 + 3 + 1
-    before = threading.active_count()
+    (own,) = set(threading.enumerate()) - others
     items.close()
     assert closed.is_set()
-    assert threading.active_count() == before - 1
+    assert not own.is_alive()
     assert list(in_thread(counting([], threading.Event(), 7))) == list(range(7))
 
 
