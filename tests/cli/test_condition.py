@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from support import conditioning_toys as toys
 from support.commands import Run
 
-from tandem.cli.commands.condition import _in_quotes
+from tandem.cli.words import texts_of
 from tandem.conditioning import CONSUMERS, Conditioner
 from tandem.model import SHIPPED
 
@@ -68,7 +68,7 @@ def test_forgotten_quotes_are_said(capsys: pytest.CaptureFixture[str]) -> None:
         (["a fox", "dog"], ["a fox", "dog"], ""),
         (["fox"], ["fox"], ""),
     ):
-        assert _in_quotes(words) == prompts
+        assert texts_of(words, "encoding", "prompt") == prompts
         shown = capsys.readouterr().err
         assert said in shown
         assert bool(shown) == bool(said)

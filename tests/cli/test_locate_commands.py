@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from support.commands import Outcome, Run, one_line
 
-from tandem.cli.commands.locate import say_of_texts, separated
+from tandem.cli.commands.locate import separated
 from tandem.cli.commands.which import separated as instructed
 from tandem.errors import TandemError
 from tandem.localization.boxes import Box
@@ -56,13 +56,11 @@ def test_forgotten_quotes_make_one_text_where_an_article_stands_alone(capsys: py
     ):
         arguments = ["a.jpg", *words.split()]
         assert separated(arguments, []) == (["a.jpg"], texts)
-        say_of_texts(arguments, texts)
         shown = capsys.readouterr().err
         assert said in shown
         assert bool(shown) == bool(said)
     for quoted in (["a.jpg", "a red ball"], ["a.jpg", "a dog", "a cat"]):  # as it should be: nothing is said
         assert separated(quoted, []) == (quoted[:1], quoted[1:])
-        say_of_texts(quoted, quoted[1:])
         assert capsys.readouterr().err == ""
 
 

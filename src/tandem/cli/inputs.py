@@ -8,8 +8,6 @@ from typing import BinaryIO
 from tandem.errors import TandemError
 from tandem.files import user_path
 
-# Nobody looks for these alone: as an argument of its own, one says that quotes were forgotten.
-PARTS_OF_TEXTS = frozenset(("a", "an", "the", "my", "your", "his", "her", "of", "on", "in", "with", "at", "and", "or"))
 MOST_BYTES = 2**28  # of a list of texts: some millions of sentences
 # Magic numbers of image files. A list of paths begins with none of them.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")

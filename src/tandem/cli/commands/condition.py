@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, non_negative
 from tandem.cli.exit_codes import DONE
-from tandem.cli.inputs import PARTS_OF_TEXTS, read_lines
+from tandem.cli.inputs import read_lines
 from tandem.cli.options.model import add_engine
 from tandem.cli.tables import Column, print_table
 from tandem.cli.targets import check_new
+from tandem.cli.words import texts_of
 from tandem.conditioning.consumers import CONSUMERS
 from tandem.errors import TandemError, did_you_mean
 from tandem.files import user_path
@@ -80,7 +81,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prompts = [*_in_quotes(arguments.prompt), *(read_lines(arguments.prompts) if arguments.prompts else [])]
+    prompts = [
+        *texts_of(arguments.prompt, "encoding", "prompt"),
+        *(read_lines(arguments.prompts) if arguments.prompts else []),
+    ]
     if not prompts:
         raise TandemError('nothing to encode: give a prompt, such as "a red fox", or --prompts F')
     if arguments.out:
@@ -126,17 +130,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
     terminal.echo(_said(found, arguments.out, arguments.plot))
     return DONE
-
-
-def _in_quotes(words: list[str]) -> list[str]:
-    """The prompts as they are meant: words among which an article stands alone are one, which is said."""
-    if len(words) < 2 or any(" " in word for word in words):
-        return words
-    if PARTS_OF_TEXTS & {word.lower() for word in words}:
-        terminal.echo(f'encoding one prompt: "{" ".join(words)}"; quotes keep several apart')
-        return [" ".join(words)]
-    terminal.echo(f"encoding {len(words)} prompts: {', '.join(words)}; words in quotes are one")
-    return words
 
 
 def _consumer(name: str) -> str:

@@ -1,7 +1,6 @@
 """`tandem locate`: where in each photo some words are, and whether they are there."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import exit_code
-from tandem.cli.inputs import PARTS_OF_TEXTS, ImageOnStandardInput
-from tandem.cli.options.images import add_exclude, find_images, is_photo, names_photos, photos_first
+from tandem.cli.inputs import ImageOnStandardInput
+from tandem.cli.options.images import add_exclude, find_images
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, row_printer
 from tandem.cli.targets import check_no_input
-from tandem.errors import ImageError, TandemError
+from tandem.cli.words import photos_and_words, texts_of
+from tandem.errors import ImageError
 from tandem.files import user_path
 from tandem.localization.methods import METHODS
 
@@ -71,7 +71,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     photos, texts = separated(arguments.arguments, arguments.text)
-    say_of_texts(arguments.arguments, texts)
     if arguments.plot:
         from tandem import plots
 
@@ -125,32 +124,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def separated(arguments: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Photos and texts. Without `--text` the first argument is a photo and the last one a text; between them texts
-    begin with the first argument that is no photo. Words among which an article stands alone are one text.
-    """
+    """Photos and texts; with `--text` all arguments are photos."""
     if texts:
         return list(arguments), list(texts)
-    if len(arguments) < 2 and not names_photos(arguments[0]):
-        raise TandemError(f'no photo: expected a photo and words to find in it: tandem locate PHOTO "{arguments[0]}"')
-    if len(arguments) < 2 or all(is_photo(each) for each in arguments):
-        photos = " ".join(shlex.quote(each) for each in arguments[:2]) + (" ..." if len(arguments) > 2 else "")
-        raise TandemError(f'no text: expected a photo and words to find in it: tandem locate {photos} "a red cup"')
-    last = photos_first(arguments)
-    late = next((text for text in arguments[last:] if is_photo(text)), None)
-    if late is not None:
-        raise TandemError(f"{late} is a photo among the texts; photos come first, or give each text with --text")
-    found = list(arguments[last:])
-    if len(found) > 1 and PARTS_OF_TEXTS & {text.lower() for text in found}:
-        found = [" ".join(found)]
-    return list(arguments[:last]), found
-
-
-def say_of_texts(arguments: Sequence[str], texts: Sequence[str]) -> None:
-    """Say how words without quotes are understood, where they may be meant otherwise."""
-    if len(texts) == 1 and " " in texts[0] and texts[0] not in arguments:
-        terminal.echo(f'looking for one thing: "{texts[0]}"; quotes keep several apart')
-    elif len(texts) > 1 and not any(" " in text for text in texts):
-        terminal.echo(f"looking for {len(texts)} things: {', '.join(texts)}; words in quotes are one")
+    photos, words = photos_and_words(
+        arguments,
+        "locate",
+        kind="text",
+        expected="words to find in it",
+        example="a red cup",
+        late="among the texts; photos come first, or give each text with --text",
+    )
+    return photos, texts_of(words, "looking for", "thing")
 
 
 def row(found: "Locations", location: "Location") -> list[Cell]:

@@ -1,7 +1,6 @@
 """`tandem which`: the region of a photo, or the photo of several, that an instruction is about."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,9 +8,10 @@ from typing import TYPE_CHECKING
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
-from tandem.cli.options.images import add_exclude, find_images, is_photo, names_photos, photos_first
+from tandem.cli.options.images import add_exclude, find_images
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, print_table
+from tandem.cli.words import names_photos, photos_and_words
 from tandem.errors import TandemError
 
 if TYPE_CHECKING:
@@ -86,19 +86,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def separated(arguments: Sequence[str]) -> tuple[list[str], str]:
     """Photos and the instruction, whose words may be arguments of their own."""
-    first = arguments[0]
-    if len(arguments) < 2 and not names_photos(first):
-        raise TandemError(f'no photo: expected a photo and an instruction: tandem which PHOTO "{first}"')
-    if len(arguments) < 2 or all(is_photo(each) for each in arguments):
-        photos = " ".join(shlex.quote(each) for each in arguments[:2]) + (" ..." if len(arguments) > 2 else "")
-        raise TandemError(f'no instruction: expected a photo and an instruction: tandem which {photos} "the red ball"')
-    last = photos_first(arguments)
-    late = next((each for each in arguments[last:] if is_photo(each)), None)
-    if late is not None:
-        raise TandemError(f"{late} is a photo after the instruction; photos come first, the instruction last")
-    if not names_photos(first):
-        raise TandemError(f"{first} is no photo: expected photos, and then the instruction")
-    return list(arguments[:last]), " ".join(arguments[last:])
+    photos, words = photos_and_words(
+        arguments,
+        "which",
+        kind="instruction",
+        expected="an instruction",
+        example="the red ball",
+        late="after the instruction; photos come first, the instruction last",
+    )
+    if not names_photos(photos[0]):
+        raise TandemError(f"{photos[0]} is no photo: expected photos, and then the instruction")
+    return photos, " ".join(words)
 
 
 def row(rank: int, candidate: "Candidate") -> list[Cell]:

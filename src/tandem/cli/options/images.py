@@ -40,32 +40,6 @@ def add_exclude(parser: Parser | Group) -> None:
     )
 
 
-def is_photo(argument: str) -> bool:
-    """Whether an argument names a photo and is no text: a file, a path, a URL, or a name with an image's suffix."""
-    from tandem.image import IMAGE_SUFFIXES
-
-    if argument == "-" or argument.startswith(("http://", "https://")):
-        return True
-    path = user_path(argument, strict=False)
-    return os.path.isfile(path) or path.suffix.lower() in IMAGE_SUFFIXES or os.sep in argument
-
-
-def names_photos(argument: str) -> bool:
-    """Whether an argument stands for photos: one, a folder or file that is there, or a glob."""
-    return is_photo(argument) or os.path.exists(user_path(argument, strict=False)) or glob.has_magic(argument)
-
-
-def photos_first(arguments: Sequence[str]) -> int:
-    """How many arguments are photos, where photos come before texts: the first one, and what follows and names photos.
-
-    The last one is a text.
-    """
-    last = 1
-    while last < len(arguments) - 1 and (is_photo(arguments[last]) or os.path.isdir(arguments[last])):
-        last += 1
-    return last
-
-
 @dataclass
 class FoundImages:
     """The images that were named, the folders that could not be read, and how much a rule leaves out."""
