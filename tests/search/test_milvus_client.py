@@ -10,7 +10,8 @@ from support import skip_without
 
 from tandem.errors import MissingExtraError, StoreError
 from tandem.search.stores.backends import create_store, open_store
-from tandem.search.stores.milvus.client import Connection, parse_address
+from tandem.search.stores.milvus import client as milvus_client
+from tandem.search.stores.milvus.client import CollectionNotFoundError, Connection, parse_address
 from tandem.search.stores.protocol import Schema
 
 skip_without("pymilvus")
@@ -95,3 +96,48 @@ def test_a_pymilvus_without_these_names_is_one_line() -> None:
     connection._client = object()
     with pytest.raises(MissingExtraError, match=r"pymilvus 2\.4 to 3; install it with"):
         connection.timestamp()
+
+
+# --- what a server says of a collection ---
+
+
+class Forgetful:
+    """A client of a server whose cache of names is empty now and then."""
+
+    def __init__(self, misses: int, is_there: bool) -> None:
+        self.misses, self.is_there, self.asked = misses, is_there, 0
+
+    def upsert(self, name: str, rows: object, timeout: float) -> str:
+        from pymilvus import MilvusException
+
+        self.asked += 1
+        if self.asked <= self.misses:
+            raise MilvusException(code=100, message=f"can't find collection[collection={name}]")
+        return "put in"
+
+    def has_collection(self, name: str, timeout: float) -> bool:
+        return self.is_there
+
+
+def connection_to(client: object) -> Connection:
+    connection = object.__new__(Connection)
+    connection.address = parse_address("milvus://host:19530/photos")
+    connection._client = client
+    return connection
+
+
+def test_a_collection_that_the_server_forgets_for_a_moment_is_asked_for_again() -> None:
+    """As while other clients change its properties: several times in a row on a slow server."""
+    client = Forgetful(misses=3, is_there=True)
+    assert connection_to(client).call("upsert", "photos__1", []) == "put in"
+    assert client.asked == 4
+
+
+def test_a_collection_that_is_gone_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Forgetful(misses=99, is_there=False)
+    with pytest.raises(CollectionNotFoundError, match="no such collection on the server"):
+        connection_to(client).call("upsert", "photos__1", [])
+    assert client.asked == 1
+    monkeypatch.setattr(milvus_client, "FORGETFUL_S", 0.0)  # nor is it asked for without end
+    with pytest.raises(CollectionNotFoundError):
+        connection_to(Forgetful(misses=99, is_there=True)).call("upsert", "photos__1", [])

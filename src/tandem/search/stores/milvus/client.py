@@ -28,6 +28,7 @@ CALL_TIMEOUT_S = 60.0
 LOADING_TIMEOUT_S = 600.0  # a collection whose index is being replaced, or whose server has just started
 INDEXING_TIMEOUT_S = 600.0
 LOAD_WAIT_S = 20.0  # then the client that needs a collection loads it
+FORGETFUL_S = 20.0  # how long a server may say that a collection is not there which it also says is there
 INDEX, CHANGING, FINAL = "tandem.index", "changing", "final"
 LARGE_INDEX: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
 STAGING = "__next"
@@ -37,6 +38,7 @@ TOKEN_VARIABLES = ("TANDEM_MILVUS_TOKEN", "MILVUS_TOKEN")
 # Milvus' codes: a collection that is not there (100; 4 and 1 of old servers), one that is not loaded, or not fully.
 _NOT_FOUND_CODES = {100}
 _NOT_LOADED_CODES = {101, 103}
+_ASKING = ("describe_collection", "has_collection")  # answered from the catalogue itself, not from a cache
 
 
 class CollectionNotFoundError(StoreError):
@@ -137,14 +139,28 @@ class Connection:
             try:
                 return getattr(self._client, verb)(*arguments, timeout=timeout, **named)
             except Exception as error:
+                known = self._as_store_error(error)
+                if isinstance(known, CollectionNotFoundError) and verb not in _ASKING:
+                    if time.monotonic() - began > FORGETFUL_S or not self._is_there(arguments):
+                        raise known from error
+                    time.sleep(0.05)
+                    continue
                 if not _is_loading(error) or time.monotonic() - began > LOADING_TIMEOUT_S:
-                    raise self._as_store_error(error) from error
+                    raise known from error
             time.sleep(0 if self.is_lite else 0.2)
             if self.is_lite:  # closing it unloads collections
                 self.call("load_collection", arguments[0])
             elif time.monotonic() - waited > LOAD_WAIT_S:
                 self._ensure_loaded(arguments[0])
                 waited = time.monotonic()
+
+    def _is_there(self, arguments: tuple[Any, ...]) -> bool:
+        """Whether the server has the collection that a call names, though it said otherwise.
+
+        A server of 2.3 looks names up in a cache, which any client's change of a property empties, and an operation that
+        meets that moment does not find its collection (milvus-io/milvus issue 29675).
+        """
+        return bool(arguments) and isinstance(arguments[0], str) and bool(self.call("has_collection", arguments[0]))
 
     def create_collection(self, name: str, mapping: FieldMapping, properties: Mapping[str, str]) -> None:
         """Make a collection with the fields of `mapping`, empty and ready to be searched, exactly."""
