@@ -1,13 +1,17 @@
-"""The live rows of a store's vectors in a file without the deleted ones, and its records renumbered."""
+"""What a writer does to its files beside writing: the live rows in a file without the deleted ones, checksums that an
+earlier version left out, and files that are not used any more.
+"""
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tandem.files import sync
-from tandem.search.stores.embedded import checksum_table, records_database, records_table, vector_file
+from tandem.search.stores.embedded import checksum_table, checksums, records_database, records_table, vector_file
+from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.snapshots import Snapshot
 
 
@@ -35,3 +39,19 @@ def compact(connection: sqlite3.Connection, snapshot: Snapshot, folder: Path) ->
     sync(folder)
     records_table.renumber(connection, schema)
     records_database.write_state(connection, new)
+
+
+def add_checksums(connection: sqlite3.Connection, snapshot: Snapshot) -> None:
+    """Add the checksums of vectors that an earlier version wrote without any, in the writer's transaction."""
+    state = snapshot.state
+    if (reach := checksum_table.reach(connection, state.vectors)) < state.rows:
+        for first, vectors in snapshot.vectors.blocks(reach, state.rows, raw=True):
+            checksum_table.write(connection, state.vectors, first, checksums.of_vectors(vectors))
+
+
+def remove_leftovers(folder: Path, state: State) -> None:
+    """Delete files that the state does not name. Windows keeps open ones: they are deleted the next time."""
+    for path in [*folder.glob("vectors-*.f32"), *folder.glob("index-*.faiss")]:
+        if path.name not in (state.vectors, state.index):
+            with suppress(OSError):
+                path.unlink()

@@ -4,7 +4,6 @@ import sqlite3
 import threading
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -73,7 +72,7 @@ class Damage:
 
     def shortened(self, selection: Selection, state: State) -> Selection:
         """Without what is read only to be verified, where all was found sound before and no record has changed."""
-        return replace(selection, are_known_sound=True) if self._sound_at == state.commits else selection
+        return selection.known_sound if self._sound_at == state.commits else selection
 
     def look_through(self, snapshot: Snapshot) -> None:
         """Verify all records and their index, once for each open store, before a filter or unknown ids are believed."""
@@ -82,7 +81,7 @@ class Damage:
         self._looked = True
         for problem in index_problems(snapshot.connection):
             if self._fresh("index", [problem]):
-                self._say(f"an index over its records is damaged ({problem}): some may not be found")
+                self._say(f"an index over its records is damaged ({' '.join(problem.split())}): some may not be found")
         selection, last = Selection(snapshot.schema, ()), -1
         while (
             read := selection.read(snapshot.connection, "WHERE _position > ? ORDER BY _position LIMIT ?", (last, BATCH))
@@ -114,5 +113,8 @@ def index_problems(connection: sqlite3.Connection) -> list[str]:
 def names_at(snapshot: Snapshot, positions: Sequence[int]) -> list[str]:
     """The paths of the records at these rows, or their ids; nothing for rows without a record."""
     columns = ("path",) if "path" in snapshot.schema.columns else ()
-    read = records_table.rows_at(snapshot.connection, Selection(snapshot.schema, columns), positions)
-    return [str(row[-1] or row[1]) for row in read.rows] + [str(id) for _, id in read.damaged]
+    selection = Selection(snapshot.schema, columns)
+    read = records_table.rows_at(snapshot.connection, selection, positions)
+    paths = selection.values(read.rows).get("path", [None] * len(read.rows))
+    named = [str(path or row[1]) for path, row in zip(paths, read.rows, strict=True)]
+    return named + [str(id) for _, id in read.damaged]

@@ -6,6 +6,7 @@ Knows no vectors, and of the database only these tables.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from operator import itemgetter
 
 from tandem.errors import TandemError
@@ -37,7 +38,12 @@ class Selection:
     columns: tuple[str, ...]
     are_known_sound: bool = False  # the values of all records are verified already: only those asked for are read
 
-    def sql(self, has_checksums: bool) -> str:
+    @cached_property
+    def verified_sql(self) -> str:
+        """What nearly every store answers, whose records have checksums."""
+        return self._sql(True)
+
+    def _sql(self, has_checksums: bool) -> str:
         """All values, since one checksum is of all of them; bytes where they are asked for."""
         if self._is_short:
             return f"SELECT _position, _id{''.join(f', {quoted(name)}' for name in self.columns)} FROM records"
@@ -53,66 +59,79 @@ class Selection:
     def read(self, connection: sqlite3.Connection, rest: str, parameters: Sequence[object]) -> "FoundRows":
         """Rows of the selection, with the rest of a statement (its conditions and order), verified."""
         try:
-            return self._read(connection, f"{self.sql(True)} {rest}", parameters)
+            return self._read(connection, f"{self.verified_sql} {rest}", parameters)
         except sqlite3.OperationalError as error:
             if "_checksum" not in str(error):
                 raise
-        return self._read(connection, f"{self.sql(False)} {rest}", parameters)  # formats 1 and 2 have none
+        return self._read(connection, f"{self._sql(False)} {rest}", parameters)  # formats 1 and 2 have none
 
     def _read(self, connection: sqlite3.Connection, statement: str, parameters: Sequence[object]) -> "FoundRows":
         try:
             found = FoundRows([], [], [])
             cursor = connection.execute(statement, parameters)
             while rows := cursor.fetchmany(FETCHED):
-                found.add(self.verified(rows))
+                self._add_verified(found, rows)
+                if len(rows) < FETCHED:
+                    break
             return found
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise
-        return self.verified(fetch(connection, statement, parameters))
+        found = FoundRows([], [], [])
+        self._add_verified(found, fetch(connection, statement, parameters))
+        return found
 
-    def verified(self, rows: Sequence[tuple[Value, ...]]) -> "FoundRows":
-        """Rows as SQLite gives them, without those that are not what was written; a damaged blob is None."""
-        last = int(rows[-1][0]) if rows else -1  # type: ignore[arg-type]
+    def _add_verified(self, found: "FoundRows", rows: list[tuple[Value, ...]]) -> None:
+        """Rows as SQLite gives them, without those that are not what was written; damaged bytes are None."""
+        if not rows:
+            return
+        found.count += len(rows)
+        found.last = int(rows[-1][0])  # type: ignore[arg-type]
         if self._is_short:
-            return FoundRows(list(rows), [], [], len(rows), last)
+            found.rows.extend(rows)
+            return
         end = 3 + len(value_columns(self.schema))  # where the checksum of a record stands
-        blobs = self._blobs
-        order = [*value_columns(self.schema), "", "", *blobs]
-        chosen = [2 + order.index(name) for name in self.columns]
-        found = FoundRows([], [], [], len(rows), last)
-        take = itemgetter(0, 1, *chosen)
         stored = list(map(itemgetter(end), rows))
         sums = checksums.of_rows(map(itemgetter(slice(1, end)), rows), end - 1)
-        if sums == stored and not blobs:  # nearly always; what follows takes each row by itself
-            found.rows.extend(map(take, rows))
-            return found
+        if sums == stored and not self._blobs:  # nearly always; what follows takes each row by itself
+            found.rows.extend(rows)
+            return
         for row, checksum, sum in zip(rows, stored, sums, strict=True):
             if checksum is not None and sum != checksum:
                 found.damaged.append((row[0], row[1]))  # type: ignore[arg-type]
-                continue
-            if blobs and not _has_sound_blobs(row[end + 1 :]):
+            elif self._blobs and not _has_sound_blobs(row[end + 1 :]):
                 found.without_blobs.append((row[0], row[1]))  # type: ignore[arg-type]
-                found.rows.append(take((*row[: end + 1], *[None] * len(blobs))))
-                continue
-            found.rows.append(take(row))
-        return found
+                found.rows.append((*row[: end + 1], *[None] * len(self._blobs)))
+            else:
+                found.rows.append(row)
 
     def values(self, rows: Sequence[tuple[Value, ...]]) -> dict[str, list[Value]]:
-        """Verified rows -> columns."""
-        columns: list[list[Value]] = [list(column) for column in zip(*rows, strict=True)][2:]
-        if not rows:
-            columns = [[] for _ in self.columns]
-        for i, name in enumerate(self.columns):
+        """The chosen columns of rows that were found."""
+        columns: dict[str, list[Value]] = {}
+        for name, place in zip(self.columns, self._places, strict=True):
+            columns[name] = list(map(itemgetter(place), rows))
             if self.schema.columns[name] == "boolean":
-                columns[i] = [None if value is None else bool(value) for value in columns[i]]
-        return dict(zip(self.columns, columns, strict=True))
+                columns[name] = [None if value is None else bool(value) for value in columns[name]]
+        return columns
 
-    @property
+    @cached_property
+    def known_sound(self) -> "Selection":
+        """The same where the values of all records are verified already."""
+        return replace(self, are_known_sound=True)
+
+    @cached_property
     def _is_short(self) -> bool:
         return self.are_known_sound and not self._blobs
 
-    @property
+    @cached_property
+    def _places(self) -> list[int]:
+        """Where the chosen columns are in a row that was read."""
+        if self._is_short:
+            return list(range(2, 2 + len(self.columns)))
+        order = [*value_columns(self.schema), "", "", *self._blobs]
+        return [2 + order.index(name) for name in self.columns]
+
+    @cached_property
     def _blobs(self) -> list[str]:
         """All columns of bytes, if one of them is asked for."""
         blobs = [name for name, kind in self.schema.columns.items() if kind == "bytes"]
@@ -121,8 +140,8 @@ class Selection:
 
 @dataclass
 class FoundRows:
-    """Rows of a selection (position, id, the chosen values); position and id of records that are damaged, and of
-    those whose bytes are.
+    """Rows as they were read: position, id, and what `Selection.values` picks from; position and id of records that are
+    damaged, and of those whose bytes are.
     """
 
     rows: list[tuple[Value, ...]]

@@ -62,6 +62,7 @@ class EmbeddedStore:
         self._release = release
         self.damage = Damage(url)
         self._closed = False
+        self._selected: Selection | None = None  # of the last call
         self._writer: sqlite3.Connection | None = None  # None: opened for reading
         self._writing = threading.RLock()
         self._maintainer: IndexMaintainer | None = None
@@ -226,31 +227,22 @@ class EmbeddedStore:
 
     def _add_checksums(self) -> None:
         """Those of vectors that an earlier version wrote without any."""
-        with self._transaction() as connection:
-            state = records_database.read_state(connection)
-            if (reach := checksum_table.reach(connection, state.vectors)) >= state.rows:
-                return
-            with self.snapshots.take() as snapshot:
-                for first, vectors in snapshot.vectors.blocks(reach, state.rows, raw=True):
-                    checksum_table.write(connection, state.vectors, first, checksums.of_vectors(vectors))
+        with self._transaction() as connection, self.snapshots.take() as snapshot:
+            compaction.add_checksums(connection, snapshot)
 
     def renew_derived(self) -> None:
         """Forget the index, which is made again when this store is closed, and add checksums of records."""
         with self._transaction() as connection:
-            state = records_database.read_state(connection)
-            state = replace(state, index="", index_rows=0, index_trained=0, index_checksum=0)
-            records_database.write_state(connection, state)
+            fresh = replace(
+                records_database.read_state(connection), index="", index_rows=0, index_trained=0, index_checksum=0
+            )
+            records_database.write_state(connection, fresh)
             records_table.add_checksums(connection, self.snapshots.schema)
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        """Delete files that the state does not name. Windows keeps open ones: they are deleted the next time."""
         with self._transaction() as connection:
-            state = records_database.read_state(connection)
-            for path in [*self._folder.glob("vectors-*.f32"), *self._folder.glob("index-*.faiss")]:
-                if path.name not in (state.vectors, state.index):
-                    with suppress(OSError):
-                        path.unlink()
+            compaction.remove_leftovers(self._folder, records_database.read_state(connection))
 
     # Reading
 
@@ -260,9 +252,9 @@ class EmbeddedStore:
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
     ) -> list[list[StoreHit]]:
-        selection = self._selection(columns)
         queries = check_queries(vectors, k, self.snapshots.schema)
         with self.snapshots.take() as snapshot:
+            selection = self.damage.shortened(self._selection(columns), snapshot.state)
             passing = None if where is None else self._passing(snapshot, where)
             found, values = self._nearest(snapshot, queries, k, passing, selection)
         answers = []
@@ -290,7 +282,7 @@ class EmbeddedStore:
             rows = Rows(snapshot.vectors, state.rows, live_mask, passing, self.snapshots.index(state))
             found = nearest.nearest(queries, most, rows)
             wanted = sorted({int(position) for each in found for position in each.positions})
-            read = records_table.rows_at(snapshot.connection, self.damage.shortened(selection, state), wanted)
+            read = records_table.rows_at(snapshot.connection, selection, wanted)
             values = {int(row[0]): row for row in read.rows}  # type: ignore[arg-type]
             self.damage.tell(snapshot, read)
             if not (lost := [row for row in wanted if row not in values]):
@@ -384,7 +376,11 @@ class EmbeddedStore:
         self.close()
 
     def _selection(self, columns: Sequence[str] | None) -> Selection:
-        return Selection(self.snapshots.schema, tuple(self.snapshots.schema.chosen(columns)))
+        """Nearly every call asks for the columns that the one before it asked for: their statement is made once."""
+        chosen, last = tuple(self.snapshots.schema.chosen(columns)), self._selected
+        if last is None or last.columns != chosen:
+            self._selected = last = Selection(self.snapshots.schema, chosen)
+        return last
 
     def _records(
         self,

@@ -51,6 +51,7 @@ class VectorFile:
         self._has_checksum: Mask = np.zeros(0, np.bool_)
         self._asked = np.zeros(0, np.int64)  # of each block of checksums, the row up to which it was read
         self._states = np.zeros(0, np.uint8)  # of each row: unread, sound or damaged
+        self._sound_to = 0  # all rows before this one are sound
 
     def check(self, rows: int) -> None:
         """`StoreError` if it is shorter than the rows that were committed."""
@@ -114,6 +115,8 @@ class VectorFile:
             stretch = self.read(first, last + 1)
             return stretch if len(stretch) == n else stretch[positions - first]
         rows = self.map(last + 1)[positions]
+        if last < self._sound_to:
+            return rows
         self._verify(positions, rows)
         if self.has_damage:
             rows[self.damaged(positions)] = 0
@@ -140,7 +143,9 @@ class VectorFile:
 
     def sound(self, positions: Positions) -> Positions:
         """Those of sorted positions whose rows are what was written. Reads the rows that were not read yet."""
-        self._grow(int(positions[-1]) + 1 if len(positions) else 0)
+        if not len(positions) or positions[-1] < self._sound_to:
+            return positions
+        self._grow(int(positions[-1]) + 1)
         unread = positions[self._states[positions] == _UNREAD]
         for first in range(0, len(unread), VERIFIED_ROWS):
             self.gather(unread[first : first + VERIFIED_ROWS])
@@ -173,6 +178,8 @@ class VectorFile:
     def _verified(self, first: int, rows: Vectors) -> Vectors:
         """A stretch of rows, with zeros where it is damaged."""
         stop = first + len(rows)
+        if stop <= self._sound_to:
+            return rows
         self._grow(stop)
         if not self._states[first:stop].all():
             self._verify(np.arange(first, stop), rows)
@@ -180,6 +187,8 @@ class VectorFile:
         if damaged is not None:
             rows = np.array(rows)
             rows[damaged] = 0
+        elif first <= self._sound_to:
+            self._sound_to = max(stop, self._sound_to)
         return rows
 
     def _verify(self, positions: Positions, rows: Vectors) -> None:

@@ -157,8 +157,8 @@ class Connection:
     def _is_there(self, arguments: tuple[Any, ...]) -> bool:
         """Whether the server has the collection that a call names, though it said otherwise.
 
-        A server of 2.3 looks names up in a cache, which any client's change of a property empties, and an operation that
-        meets that moment does not find its collection (milvus-io/milvus issue 29675).
+        A server of 2.3 looks names up in a cache, which any client's change of a property empties, and an operation
+        that meets that moment does not find its collection (milvus-io/milvus issue 29675).
         """
         return bool(arguments) and isinstance(arguments[0], str) and bool(self.call("has_collection", arguments[0]))
 
