@@ -184,12 +184,13 @@ LAYERS["__main__"] = {"cli"}
 LAYERS["__init__"] = {"lazy_names", "answer", "client", "model", "search", "tokenizer", "config", "errors"}
 
 # The rooms inside of train/, and what each may import of the others.
-_TRAIN_TOP = {"recipe", "model_config", "toml"}
+_TRAIN_TOP = {"recipe", "remote_settings", "model_config", "toml"}
 _WISE_FT = {"interpolate", "wise_ft"}
 TRAIN: dict[str, set[str]] = {
     "toml": set(),
     "model_config": set(),
-    "recipe": {"model_config", "toml"},
+    "remote_settings": set(),
+    "recipe": {"remote_settings", "model_config", "toml"},
     "interpolate": set(),
     "wise_ft": {"interpolate"},
     "parallel": _TRAIN_TOP,
@@ -258,7 +259,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "python_multipart": ("serve/",),
     "httpx": ("http_limits.py", "fetch.py", "client/", "serve/encoding/fetching.py"),
     "requests": (),
-    "aiohttp": (),
+    "aiohttp": ("train/data/remote.py",),
+    "fsspec": ("train/data/remote.py",),
     "urllib3": (),
 }
 

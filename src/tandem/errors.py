@@ -139,6 +139,10 @@ class DataError(TandemError):
     """A training or evaluation set that cannot be read."""
 
 
+class RemoteFileError(TandemError):
+    """A file of a training set at a URL that is missing, refused, changed, or cannot be reached."""
+
+
 class MissingExtraError(TandemError):
     """A part of Tandem whose optional dependency is not installed."""
 

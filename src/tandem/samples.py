@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tandem.errors import DataError, MissingExtraError
 from tandem.parquet_pages import batch_rows
-from tandem.tar_files import MAX_TEXT_BYTES, tar_members
+from tandem.tar_files import MAX_TEXT_BYTES, TarFile, tar_members
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # the compressions that tarfile reads
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -82,7 +82,7 @@ def read_samples(path: Path, text: str) -> list[Sample]:
     return read_parquet(path, text) if shard_kind(path) == "parquet" else read_webdataset(path, text)
 
 
-def read_webdataset(path: Path, text: str) -> list[Sample]:
+def read_webdataset(path: TarFile, text: str) -> list[Sample]:
     """A tar of `KEY.jpg` (or another image) with `KEY.json` or `KEY.txt`; `text` is a JSON key, or `txt`."""
     images: dict[str, bytes] = {}
     texts: dict[str, tuple[str, ...]] = {}

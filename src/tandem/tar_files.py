@@ -11,11 +11,10 @@ import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, Protocol, cast
 
 from tandem.defaults import MAX_IMAGE_BYTES
-from tandem.errors import DataError
+from tandem.errors import DataError, TandemError
 
 MAX_TEXT_BYTES = 2**20  # of captions
 TEXT_SUFFIXES = (".txt", ".json", ".cls")
@@ -24,6 +23,15 @@ MAX_GROUP, MAX_GROUP_BYTES = 1000, 256 * 2**20  # files of a sample, and their b
 _TAR_BLOCK = 512  # bytes
 _PIECE = 4 * 2**20
 _DICTIONARY_BYTES = 256 * 2**20
+
+
+class TarFile(Protocol):
+    """Where a tar is: a `Path`, or what opens like one. Its `str` names it in messages."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self, mode: Literal["rb"], /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,7 @@ class TarMember:
 
 
 def tar_members(
-    path: Path,
+    path: TarFile,
     wanted: Sequence[str] = (),
     if_compressed: Sequence[str] = (),
     *,
@@ -67,7 +75,7 @@ def tar_members(
     compressed tar that unfolds to much more than it holds.
     """
     try:
-        compressed = not _is_plain(path)
+        compressed = tar_is_compressed(path)
         with (
             _opened(path, compressed) as stream,
             tarfile.open(fileobj=cast(BinaryIO, stream), mode="r:", errors="surrogateescape") as tar,
@@ -83,7 +91,7 @@ def tar_members(
                     content = _content(tar, found)
                     member = TarMember(found.name, member.at, found.size, content)
                 yield member
-    except DataError:
+    except TandemError:
         raise
     except Exception as error:  # those of decompressors, and of tarfile: also RecursionError, for names of names
         raise DataError(f"{path}: cannot read it as a WebDataset tar: {str(error) or type(error).__name__}") from None
@@ -98,10 +106,11 @@ def _content(tar: tarfile.TarFile, found: tarfile.TarInfo) -> bytes:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, compressed: bool) -> Iterator["_Bounded"]:
+def _opened(path: TarFile, compressed: bool) -> Iterator["_Bounded"]:
     with contextlib.ExitStack() as files:
         file = files.enter_context(path.open("rb"))
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if not compressed:
             yield _Bounded(path, file, 2**63)
             return
@@ -120,7 +129,7 @@ def _opened(path: Path, compressed: bool) -> Iterator["_Bounded"]:
 class _Bounded:
     """A file of which little is read at once, and not more than a budget in all. A header names its own length."""
 
-    def __init__(self, path: Path, stream: Any, budget: int) -> None:
+    def __init__(self, path: TarFile, stream: Any, budget: int) -> None:
         self._path, self._stream, self._budget = path, stream, budget
 
     def read(self, size: int = -1) -> bytes:
@@ -181,17 +190,24 @@ class _Xz:
         return self._at
 
 
-def _is_plain(path: Path) -> bool:
+def tar_is_compressed(path: TarFile) -> bool:
+    """Whether the file begins as compressed ones do."""
     with path.open("rb") as file:
-        head = file.read(6)
-    return not head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"))
+        head: bytes = file.read(6)
+    return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"))
 
 
-def tar_has_end(path: Path, at: int) -> bool:
+def tar_size(path: TarFile) -> int:
+    """The bytes of the file."""
+    with path.open("rb") as file:
+        return int(file.seek(0, os.SEEK_END))
+
+
+def tar_has_end(path: TarFile, at: int) -> bool:
     """Whether an empty block follows the last member, at its `end`: tarfile takes a truncated tar for a whole one."""
     with path.open("rb") as file:
         file.seek(at)
-        return file.read(_TAR_BLOCK) == bytes(_TAR_BLOCK)
+        return bool(file.read(_TAR_BLOCK) == bytes(_TAR_BLOCK))
 
 
 def tar_groups(members: Iterable[TarMember]) -> Iterator[list[TarMember]]:

@@ -17,6 +17,7 @@ from tandem.fields import NonNegative, Positive, Range, Share
 from tandem.towers import tower_type
 from tandem.train import toml
 from tandem.train.model_config import complete_model, config_from_checkpoint
+from tandem.train.remote_settings import Remote
 
 Tower = Literal["image", "text"]
 Weight = Annotated[float, Range(least=0)]
@@ -30,7 +31,7 @@ Seed = Annotated[int, Range(least=0, most=2**63 - 1)]  # torch's limit
 class Source:
     """One training set: files, where its texts are, and its share of every batch."""
 
-    path: str | list[str]  # below `data_root`, or absolute; globs and braces: `cc12m-{0000..0099}.tar` (docs/train.md)
+    path: str | list[str]  # below `data_root`, absolute, or a URL; globs and braces: `cc12m-{0000..0099}.tar`
     text: str = ""  # tar: a JSON key such as `captions`, or `txt`; Parquet, CSV, TSV: the text column; folders: none
     image: str = "image"  # Parquet: the column of encoded images; CSV, TSV: of paths, relative to the file
     where: dict[str, str] = field(default_factory=dict)  # Parquet: only rows whose column has this text in it
@@ -202,7 +203,7 @@ class Recipe:
     model: ModelConfig
     data: tuple[Source, ...]
     steps: Positive
-    data_root: str = "."
+    data_root: str = "."  # a folder, or a URL
     seed: Seed = 1
     batch_size: NonNegative = 0  # images of a step, over all processes; 0: the sum of the sources' `per_batch`
     vocabulary: NonNegative = 0  # train a byte-level BPE of this size on the texts; 0: CLIP's
@@ -226,6 +227,7 @@ class Recipe:
     checkpoints: Checkpoints = Checkpoints()
     guards: Guards = Guards()
     log: Log = Log()
+    remote: Remote = field(default_factory=Remote)
     resume: Resume = Resume()
 
     @property
@@ -393,5 +395,5 @@ def _has_placeholder(template: str) -> bool:
         ValueError,
         AttributeError,
         TypeError,
-    ):  # each of `{x}`, `{`, `{.x}` and `{[x]}` raises another
+    ):  # of `{x}`, `{`, `{.x}`, `{[x]}`
         return False

@@ -138,6 +138,7 @@ class Assembler:
     def _fill(self, plan: BatchPlan, planned: np.ndarray, size: int, u: np.ndarray) -> _DecodedSlots:
         pixels = np.empty((self.last - self.first, size, size, 3), np.uint8)
         numbers, keys, replaced = planned[self.first : self.last].copy(), [], []
+        self._prefetch(plan, planned)
         for row, slot in enumerate(range(self.first, self.last)):
             i = int(plan.sources[slot])
             source, samples = self.recipe.data[i], self.samples[i]
@@ -159,6 +160,13 @@ class Assembler:
                 key, why = replaced[-1]
                 raise DataError(f"{source.path}: tried {tried:,} samples and all are broken, the last is {key}: {why}")
         return _DecodedSlots(pixels, numbers, keys, replaced)
+
+    def _prefetch(self, plan: BatchPlan, planned: np.ndarray) -> None:
+        """Begin to fetch the images of the own slots that are on other machines, in the order of their use."""
+        own = zip(plan.sources[self.first : self.last].tolist(), planned[self.first : self.last].tolist(), strict=True)
+        ranges = [self.images[i].remote_range(number) for i, number in own]
+        if wanted := [each for each in ranges if each is not None]:
+            self.samples[0].reader.prefetch(wanted)
 
     def _sample_numbers(self, plan: BatchPlan, planned: np.ndarray, own: np.ndarray) -> np.ndarray:
         """The sample of each slot, int64 [N]: the own as filled, those of others by what is known to be decodable."""

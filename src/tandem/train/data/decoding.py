@@ -13,6 +13,7 @@ from tandem.image import decode
 from tandem.pixels import as_rgb
 from tandem.prefetch import in_order
 from tandem.train.data.index import IndexedFile
+from tandem.train.data.remote import RemoteFile
 from tandem.train.data.samples import BrokenSample, Samples
 
 
@@ -22,6 +23,10 @@ class Images:
     def __init__(self, samples: Samples, keep: bool) -> None:
         self.samples, self.keep = samples, keep
         self._kept: dict[int, Image.Image] = {}
+
+    def remote_range(self, number: int) -> tuple[RemoteFile, int, int] | None:
+        """The bytes of a remote file that `image` will read; None for an image that is kept, or on this machine."""
+        return None if number in self._kept else self.samples.remote_range(number)
 
     def image(self, number: int, least: int) -> Image.Image:
         """RGB, upright. A JPEG may be decoded smaller, but not below `least` pixels on its shorter side.
@@ -78,6 +83,8 @@ def _check(samples: Samples, numbers: range) -> Iterator[bool]:
         return False
 
     def contents() -> Iterator[bytes | None]:  # read in one thread: open files are not shared between threads
+        ranges = map(samples.remote_range, numbers)
+        samples.reader.prefetch(each for each in ranges if each is not None)
         for number in numbers:
             try:
                 yield samples.image(number)

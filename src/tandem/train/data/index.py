@@ -18,7 +18,9 @@ import numpy as np
 from tandem import files
 from tandem.errors import DataError
 from tandem.train.data import rows
-from tandem.train.data.paths import file_kind
+from tandem.train.data.paths import DataFile, file_kind
+from tandem.train.data.remote import RemoteFile
+from tandem.train.data.shard_reader import RemoteShard, ShardReader
 from tandem.train.recipe import Source
 
 _FORMAT = 2
@@ -36,7 +38,7 @@ _TYPES = {"I64": np.int64, "U8": np.uint8}
 class IndexedFile:
     """A file of a training set, the path of its index, and the facts known without opening either."""
 
-    path: Path
+    path: DataFile
     index: Path
     state: str  # of the file when it was read
     count: int
@@ -72,14 +74,17 @@ class Index:
     text_of: np.ndarray  # int64 [n]: number in `texts`
     at: np.ndarray  # int64 [n]: where in `images`
     size: np.ndarray  # int64 [n]
-    images: Path | None  # None: each in a file of its own, named by its key, below `folder`
+    images: DataFile | None  # None: each in a file of its own, named by its key, below `folder`
     folder: Path
 
 
-def indexed_file(path: Path, source: Source, cache: Path, *, wait: bool = True) -> IndexedFile | None:
+def indexed_file(
+    path: DataFile, source: Source, cache: Path, reader: ShardReader | None = None, *, wait: bool = True
+) -> IndexedFile | None:
     """A file with its index, built if missing or out of date; None while another process builds it and not `wait`.
 
-    Raises `DataError` if the file is not what its name says.
+    reader: what a remote file is read with. Raises `DataError` if the file is not what its name says, and
+    `RemoteFileError` if a remote one cannot be read.
     """
     from filelock import FileLock, Timeout
 
@@ -92,7 +97,7 @@ def indexed_file(path: Path, source: Source, cache: Path, *, wait: bool = True) 
         with FileLock(index.with_suffix(".lock"), timeout=-1 if wait else 0):
             if found := _read_header(path, index, state):
                 return found
-            _build(path, source, index, state)
+            _build(path, source, index, state, reader or ShardReader())
     except Timeout:
         return None
     except OSError as error:
@@ -125,18 +130,28 @@ def open_index(file: IndexedFile) -> Index:
         arrays["at"],
         arrays["size"],
         images,
-        file.path if file.path.is_dir() else file.path.parent,
+        _folder_of(file.path),
     )
 
 
-def _digest(path: Path, source: Source) -> str:
-    identity = [_FORMAT, str(path.absolute()), source.text, source.image, source.kind]
+def _folder_of(path: DataFile) -> Path:
+    """Where images are that lie in files of their own: below a folder, or beside a table."""
+    if isinstance(path, RemoteFile):
+        return Path()
+    return path if path.is_dir() else path.parent
+
+
+def _digest(path: DataFile, source: Source) -> str:
+    where = path.url if isinstance(path, RemoteFile) else str(path.absolute())
+    identity = [_FORMAT, where, source.text, source.image, source.kind]
     identity += [sorted(source.where.items())] if source.where else []
     return hashlib.sha256(json.dumps(identity).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _state(path: Path) -> str:
+def _state(path: DataFile) -> str:
     """A string that changes when the file or folder does."""
+    if isinstance(path, RemoteFile):
+        return path.state
     try:
         if not path.is_dir():
             status = path.stat()
@@ -147,7 +162,7 @@ def _state(path: Path) -> str:
     return hashlib.sha256(repr(times).encode(errors="surrogateescape")).hexdigest()
 
 
-def _read_header(path: Path, index: Path, state: str) -> IndexedFile | None:
+def _read_header(path: DataFile, index: Path, state: str) -> IndexedFile | None:
     try:
         with index.open("rb") as file:
             metadata = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
@@ -172,7 +187,13 @@ class _Strings:
         return len(self.ends) - 2
 
 
-def _build(path: Path, source: Source, index: Path, state: str) -> None:
+def _rows(path: DataFile, source: Source, reader: ShardReader) -> Iterator[rows.SampleRow | rows.SkippedRow]:
+    if isinstance(path, RemoteFile):
+        return rows.remote_tar_rows(RemoteShard(reader, path), source)
+    return _READERS[file_kind(path)](path, source)
+
+
+def _build(path: DataFile, source: Source, index: Path, state: str, reader: ShardReader) -> None:
     from safetensors.numpy import save_file
 
     keys, texts = _Strings(), _Strings()
@@ -184,7 +205,7 @@ def _build(path: Path, source: Source, index: Path, state: str) -> None:
     prefix = f"{path.name}/" if kind == "tar" else path.name if kind == "parquet" else ""
     with files.atomic_write(index.with_suffix(".images")) as images:
         with images.open("wb") as file:
-            for row in _checked(_READERS[kind](path, source), source):
+            for row in _checked(_rows(path, source, reader), source):
                 if isinstance(row, rows.SkippedRow):
                     skipped += 1
                     if len(named) < _MAX_NAMED:

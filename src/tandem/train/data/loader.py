@@ -7,11 +7,15 @@ import numpy as np
 
 from tandem.errors import ConfigError
 from tandem.files import user_path
+from tandem.home import cache_folder
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.assemble import Assembler, class_names
 from tandem.train.data.batch import Batch
+from tandem.train.data.block_cache import BlockCache
 from tandem.train.data.decoding import decodable
+from tandem.train.data.remote import is_remote
 from tandem.train.data.samples import Samples
+from tandem.train.data.shard_reader import ShardReader
 from tandem.train.data.texts import Names, is_paired
 from tandem.train.data.workers import batches_from_workers
 from tandem.train.recipe import Recipe
@@ -90,9 +94,22 @@ class Loader:
 
 def open_sources(recipe: Recipe, rank: int = 0, processes: int = 1) -> list[Samples]:
     """The samples of each source, indexed where they were not. Raises `DataError`."""
-    root = user_path(recipe.data_root)
+    root = data_root(recipe)
     cache = user_path(recipe.cache_folder or Path(recipe.folder) / "indexes")
-    return [Samples(source, root, cache, rank=rank, processes=processes) for source in recipe.data]
+    reader = shard_reader(recipe)
+    return [Samples(source, root, cache, reader, rank=rank, processes=processes) for source in recipe.data]
+
+
+def data_root(recipe: Recipe) -> Path | str:
+    """What the paths of a recipe are below: a folder, or a URL."""
+    return recipe.data_root if is_remote(recipe.data_root) else user_path(recipe.data_root)
+
+
+def shard_reader(recipe: Recipe) -> ShardReader:
+    """What reads the files of a recipe that are at URLs."""
+    chosen = recipe.remote
+    folder = user_path(chosen.cache_folder) if chosen.cache_folder else cache_folder() / "shards"
+    return ShardReader(BlockCache(folder, round(chosen.cache_gb * 1e9)), chosen.patience_s)
 
 
 def texts_of(recipe: Recipe) -> list[str]:

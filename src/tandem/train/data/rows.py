@@ -20,7 +20,7 @@ from tandem.samples import (
     parquet_columns,
     parquet_rows,
 )
-from tandem.tar_files import tar_has_end, tar_members
+from tandem.tar_files import TarFile, tar_has_end, tar_is_compressed, tar_members, tar_size
 from tandem.train.data.paths import separator_of
 from tandem.train.recipe import Source
 
@@ -44,7 +44,14 @@ class SkippedRow:
     reason: str
 
 
-def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
+def remote_tar_rows(shard: TarFile, source: Source) -> Iterator[SampleRow | SkippedRow]:
+    """As `tar_rows`, of a tar elsewhere. A compressed one is refused: all of its images would have to be copied."""
+    if tar_is_compressed(shard):
+        raise DataError(f"{shard}: it is compressed; tars at URLs must not be: unpack it, or name the path of a copy")
+    return tar_rows(shard, source)
+
+
+def tar_rows(path: TarFile, source: Source) -> Iterator[SampleRow | SkippedRow]:
     """A tar of `KEY.jpg` with `KEY.json` or `KEY.txt`. What follows damage cannot be read: it is reported."""
     if source.text:
         suffixes: tuple[str, ...] = (".txt",) if source.text == "txt" else (".json",)
@@ -73,9 +80,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
     except DataError as error:
         damage = str(error)
     if not damage and end > 0 and not tar_has_end(path, end):
-        damage = (
-            f"{path}: it ends at byte {path.stat().st_size:,}, before the end mark of a tar; what follows is missing"
-        )
+        damage = f"{path}: it ends at byte {tar_size(path):,}, before the end mark of a tar; what follows is missing"
     for key, row in images.items():
         if key in texts:
             yield SampleRow(key, texts[key], row.at, row.size, row.content)

@@ -9,6 +9,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ import numpy as np
 
 from tandem.errors import DataError
 from tandem.train.data.index import Index, IndexedFile, indexed_file, open_index
-from tandem.train.data.paths import label_of, source_files
+from tandem.train.data.paths import DataFile, label_of, source_files
+from tandem.train.data.remote import AT_ONCE, RemoteFile
+from tandem.train.data.shard_reader import ShardReader
 from tandem.train.recipe import Source
 
 _MAX_OPEN = 200  # files, and as many indexes
@@ -31,12 +34,22 @@ class Samples:
     """One source. Raises `DataError` if its files are missing or hold nothing that can be drawn."""
 
     def __init__(
-        self, source: Source, root: Path, cache: Path, *, rank: int = 0, processes: int = 1, held_out: bool = False
+        self,
+        source: Source,
+        root: Path | str,
+        cache: Path,
+        reader: ShardReader | None = None,
+        *,
+        rank: int = 0,
+        processes: int = 1,
+        held_out: bool = False,
     ) -> None:
-        """held_out: the samples that the source holds out, instead of the others."""
+        """root: a folder, or a URL. reader: of files at URLs. held_out: the samples that the source holds out, instead
+        of the others."""
         self.source, self.held_out = source, held_out
         self.label_of_source = label_of(source, root)  # for messages
-        self.files = _index_all(source, source_files(source, root), cache, rank, processes)
+        self.reader = reader or ShardReader()
+        self.files = _index_all(source, source_files(source, root, self.reader), cache, self.reader, rank, processes)
         self._indexes: OrderedDict[int, Index] = OrderedDict()
         self._open: OrderedDict[Path, int] = OrderedDict()
         # By file: the rows of its index that count; None for all.
@@ -86,10 +99,25 @@ class Samples:
         index, row = self._find(number)
         if index.images is None:
             return self._read_whole(index.folder / index.keys[row])
+        if isinstance(index.images, RemoteFile):
+            return self.reader.read(index.images, *self._extent(index, row))
         content = self._read(index.images, int(index.size[row]), int(index.at[row]))
         if len(content) < index.size[row]:
             raise BrokenSample(f"{index.images.name} ends in the middle of it")
         return content
+
+    def remote_range(self, number: int) -> tuple[RemoteFile, int, int] | None:
+        """The bytes of a sample's image in a remote file: from, to. None for one that is on this machine."""
+        file, row = self._locate(number)
+        if not isinstance(self.files[file].path, RemoteFile):
+            return None
+        index = self._index(file)
+        return (index.images, *self._extent(index, row)) if isinstance(index.images, RemoteFile) else None
+
+    @staticmethod
+    def _extent(index: Index, row: int) -> tuple[int, int]:
+        start = int(index.at[row])
+        return start, start + int(index.size[row])
 
     def all_texts(self) -> Iterator[tuple[str, ...]]:
         """As `texts` for each sample, once for each distinct entry of a file."""
@@ -108,7 +136,7 @@ class Samples:
 
     def _why_empty(self) -> str:
         """Why there is no sample."""
-        if all(file.path.is_dir() for file in self.files):
+        if all(isinstance(file.path, Path) and file.path.is_dir() for file in self.files):
             loose = sum(file.skipped for file in self.files)
             found = f"; {loose:,} lie loose" if loose else ""
             return f"no photos in folders that name their class{found}; expected the layout FOLDER/class/1.jpg"
@@ -190,14 +218,33 @@ def _with_retries(read: Callable[[], bytes], path: Path, permanent: tuple[type[O
     raise DataError(f"{path}: cannot be read any more: {reason}; start again when it is back")
 
 
-def _index_all(source: Source, files: list[Path], cache: Path, rank: int, processes: int) -> list[IndexedFile]:
+def _index_all(
+    source: Source, files: list[DataFile], cache: Path, reader: ShardReader, rank: int, processes: int
+) -> list[IndexedFile]:
     """The indexes of the files. Processes start at different files, so that they share the work of building them."""
     begin = len(files) * rank // processes
-    found: dict[Path, IndexedFile] = {}
-    for path in files[begin:] + files[:begin]:
-        if (file := indexed_file(path, source, cache, wait=False)) is not None:
-            found[path] = file
+    ordered = files[begin:] + files[:begin]
+
+    def index(path: DataFile) -> IndexedFile | None:
+        return indexed_file(path, source, cache, reader, wait=False)
+
+    some = _at_once(index, ordered, reader) if isinstance(files[0], RemoteFile) else list(map(index, ordered))
+    found = {path: file for path, file in zip(ordered, some, strict=True) if file is not None}
     for path in files:
-        if path not in found and (file := indexed_file(path, source, cache)) is not None:
+        if path not in found and (file := indexed_file(path, source, cache, reader)) is not None:
             found[path] = file
     return [found[path] for path in files]
+
+
+def _at_once(
+    index: Callable[[DataFile], IndexedFile | None], paths: list[DataFile], reader: ShardReader
+) -> list[IndexedFile | None]:
+    """Several at once: those at URLs wait for their servers. The first error, or Ctrl-C, ends all."""
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        return list(pool.map(index, paths))
+    except BaseException:
+        reader.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)

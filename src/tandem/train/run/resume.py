@@ -24,7 +24,7 @@ from tandem.train.toml import differences
 # May change at any time: what a step learns from stays the same, or it is what people tune on the way.
 FREE = (
     "name", "folder", "data_root", "workers", "cache_images", "cache_folder", "log_every_steps", "steps", "device",
-    "optimiser", "ema", "init", "validation", "checkpoints", "guards", "log", "resume",
+    "optimiser", "ema", "init", "validation", "checkpoints", "guards", "log", "remote", "resume",
     "model.name", "model.licence", "model.data", "model.notes",
 )  # fmt: skip
 # The same run up to rounding: needs `resume.allow_rounding`.

@@ -13,8 +13,12 @@ from tandem.evaluate.metrics import MEASURES, recall_at_k, top_k_accuracy
 from tandem.files import user_path
 from tandem.image import load_pixels
 from tandem.prompts import DEFAULT_TEMPLATE
-from tandem.samples import Sample, read_samples
+from tandem.samples import Sample, read_samples, read_webdataset
+from tandem.train.data.loader import data_root, shard_reader
+from tandem.train.data.paths import file_kind, located
+from tandem.train.data.remote import RemoteFile
 from tandem.train.data.samples import BrokenSample, Samples
+from tandem.train.data.shard_reader import RemoteShard, ShardReader
 from tandem.train.recipe import Recipe, Source, ValidationSource
 
 EncodeImages = Callable[[np.ndarray], np.ndarray]  # uint8 [n s s 3] -> unit vectors [n d]
@@ -38,7 +42,7 @@ def read_validation(recipe: Recipe, classes: Sequence[tuple[str, ...]] = ()) -> 
 
     Raises `DataError` if a set cannot be read, `ConfigError` if `validation.best` is no measure of them.
     """
-    root = user_path(recipe.data_root)
+    root, reader = data_root(recipe), shard_reader(recipe)
     chosen = validation_sources(recipe)
     names = [prefix + measure for prefix, measured in chosen for measure in MEASURES[measured.kind]]
     if len(set(names)) != len(names):
@@ -46,9 +50,9 @@ def read_validation(recipe: Recipe, classes: Sequence[tuple[str, ...]] = ()) -> 
     if recipe.validation.best not in ("sum", *names) and names:
         raise ConfigError(f"validation.best: expected sum or one of {', '.join(names)}, got {recipe.validation.best!r}")
     return [
-        _read_part(prefix, measured, recipe, root, classes)
+        _read_part(prefix, measured, recipe, root, reader, classes)
         if measured.kind == "classification" or measured.hold_out or measured.where
-        else _read(prefix, measured, root, recipe.model.preprocessing)
+        else _read(prefix, measured, root, reader, recipe.model.preprocessing)
         for prefix, measured in chosen
     ]
 
@@ -95,10 +99,19 @@ def score(measures: Mapping[str, float], best: str) -> float | None:
     return sum(measures.values()) if best == "sum" else measures[best]
 
 
-def _read(prefix: str, chosen: ValidationSource, root: Path, preprocessing: Preprocessing) -> ValidationSet:
-    path = root / chosen.path
+def _read(
+    prefix: str, chosen: ValidationSource, root: Path | str, reader: ShardReader, preprocessing: Preprocessing
+) -> ValidationSet:
     text = chosen.text or ("names" if chosen.kind == "zero_shot" else "captions")
-    samples = [sample for sample in read_samples(path, text) if sample.texts]
+    path: Path | RemoteFile
+    if (url := located(chosen.path, root)) is not None:
+        [path] = reader.find([url])
+        file_kind(path)  # refuses what is no plain tar
+        found = read_webdataset(RemoteShard(reader, path), text)
+    else:
+        path = Path(root) / user_path(chosen.path)
+        found = read_samples(path, text)
+    samples = [sample for sample in found if sample.texts]
     if not samples:
         raise DataError(f"{path}: expected images with {text} to validate on, found none")
     taken = samples[: chosen.limit or None]
@@ -113,7 +126,12 @@ def _read(prefix: str, chosen: ValidationSource, root: Path, preprocessing: Prep
 
 
 def _read_part(
-    prefix: str, chosen: ValidationSource, recipe: Recipe, root: Path, classes: Sequence[tuple[str, ...]]
+    prefix: str,
+    chosen: ValidationSource,
+    recipe: Recipe,
+    root: Path | str,
+    reader: ShardReader,
+    classes: Sequence[tuple[str, ...]],
 ) -> ValidationSet:
     """A source, or a part of it: some rows, or the samples that training leaves out. Classes are those of the whole;
     for a head those that it has, in images that are read as those of the first training set are.
@@ -131,7 +149,7 @@ def _read_part(
         captions="all",
     )
     cache = user_path(recipe.cache_folder or Path(recipe.folder) / "indexes")
-    samples = Samples(source, root, cache, held_out=chosen.hold_out > 0)
+    samples = Samples(source, root, cache, reader, held_out=chosen.hold_out > 0)
     numbers = {names: i for i, names in enumerate(classes if of_head else samples.names)}
     if unknown := [names for names in samples.names if names not in numbers]:
         some = ", ".join(names[0] for names in list(numbers)[:5])

@@ -1,0 +1,145 @@
+"""A bounded folder of blocks of remote files, shared by all processes and runs of a machine. Knows no network.
+
+A block is a file: its content and a checksum. It appears whole, under a lock in which the sum of all sizes is kept
+below the limit: those that were used least recently go first. Whoever reads a block that goes finds none, and fetches
+it again.
+"""
+
+import contextlib
+import hashlib
+import os
+import time
+import zlib
+from pathlib import Path
+
+from tandem.errors import RemoteFileError
+from tandem.files import temporary_path
+from tandem.train.data.remote import RemoteFile
+
+BLOCK_BYTES = 2**20
+_CHECKSUM_BYTES = 4
+_KEPT = 0.95  # of the limit, after blocks were removed: not for each new block again
+_TOUCH_S = 60.0  # a use within so many seconds of another is not noted
+_ABANDONED_S = 3600.0  # a temporary file of a process that died
+
+
+class BlockCache:
+    """The blocks of `BLOCK_BYTES` of remote files, in a folder of at most `limit_bytes`."""
+
+    def __init__(self, folder: Path, limit_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
+        self.folder, self.limit_bytes, self.block_bytes = folder, limit_bytes, block_bytes
+        self._used: dict[Path, float] = {}  # blocks that this process has found to be right, and when it noted a use
+
+    def blocks(self, start: int, stop: int) -> range:
+        """The blocks in which bytes start..stop of a file are."""
+        return range(start // self.block_bytes, -(-stop // self.block_bytes))
+
+    def extent(self, file: RemoteFile, block: int) -> tuple[int, int]:
+        """The first byte of a block, and that after its last."""
+        return block * self.block_bytes, min(file.size, (block + 1) * self.block_bytes)
+
+    def has(self, file: RemoteFile, block: int) -> bool:
+        """Whether a block is there now."""
+        return self._path(file, block).exists()
+
+    def get(self, file: RemoteFile, block: int, start: int, stop: int) -> bytes | None:
+        """Bytes start..stop of a block, counted from its own first; None if it is not there, or damaged."""
+        path = self._path(file, block)
+        first, last = self.extent(file, block)
+        try:
+            with path.open("rb", buffering=0) as opened:
+                noted = self._used.get(path)
+                if noted is None:  # a machine that went down may have left anything in it
+                    whole = opened.read()
+                    right = len(whole) == last - first + _CHECKSUM_BYTES
+                    if not right or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "little"):
+                        path.unlink(missing_ok=True)
+                        return None
+                    content = whole[start:stop]
+                else:
+                    content = os.pread(opened.fileno(), stop - start, start)
+                if noted is None or time.time() - noted > _TOUCH_S:
+                    os.utime(path)
+                    self._used[path] = time.time()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._error(error) from None
+        return content if len(content) == stop - start else None
+
+    def put(self, file: RemoteFile, block: int, content: bytes) -> None:
+        """Keep a block, if the limit allows. Raises `RemoteFileError` where the folder cannot be written."""
+        from filelock import FileLock
+
+        path = self._path(file, block)
+        size = len(content) + _CHECKSUM_BYTES
+        if size > self.limit_bytes:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / "lock"):
+                if path.exists():
+                    return
+                total = self._total()
+                if total + size > self.limit_bytes:
+                    total = self._clean(min(int(_KEPT * self.limit_bytes), self.limit_bytes - size))
+                self._note(total + size)  # before it is there: a process that dies now leaves less than is noted
+                temporary = temporary_path(path)
+                try:
+                    temporary.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
+                    os.replace(temporary, path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _path(self, file: RemoteFile, block: int) -> Path:
+        identity = f"{self.block_bytes}\n{file.url}\n{file.state}"
+        digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
+        return self.folder / digest / f"{block}.block"
+
+    def _total(self) -> int:
+        """The sum of the sizes, as noted; counted where nothing is."""
+        try:
+            return int((self.folder / "bytes").read_text())
+        except (OSError, ValueError):
+            return sum(size for _, _, size in self._all())
+
+    def _note(self, total: int) -> None:
+        (self.folder / "bytes").write_text(str(total))
+
+    def _all(self) -> list[tuple[float, str, int]]:
+        """(time of its last use, path, bytes) of all blocks. What dead processes left behind is removed."""
+        found = []
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                if not name.endswith((".block", ".part")):
+                    continue
+                path = os.path.join(folder, name)
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.stat(path)
+                    if name.endswith(".part") and time.time() - status.st_mtime > _ABANDONED_S:
+                        os.unlink(path)
+                    else:
+                        found.append((status.st_mtime, path, status.st_size))
+        return found
+
+    def _clean(self, most: int) -> int:
+        """Remove blocks, those used least recently first, until the rest is at most `most`; the sum of the rest."""
+        found = sorted(self._all())
+        total = sum(size for _, _, size in found)
+        for _, path, size in found:
+            if total <= most:
+                break
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            total -= size
+            with contextlib.suppress(OSError):  # the last of its file
+                os.rmdir(os.path.dirname(path))
+        return total
+
+    def _error(self, error: OSError) -> RemoteFileError:
+        return RemoteFileError(
+            f"{self.folder}: cannot keep parts of shards ({error.strerror}); set remote.cache_folder, or "
+            "remote.cache_gb=0 to keep none"
+        )

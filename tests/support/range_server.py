@@ -1,0 +1,100 @@
+"""A web server on loopback that sends ranges of files, counts what it sends, and misbehaves when told to."""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+class RangeServer:
+    """The files of a folder, with ETags. What it answers can be changed between requests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.status: list[int] = []  # of the next answers, instead of their files; 0: the connection is cut
+        self.ranges = True  # False: whole files only
+        self.heeds_if_match = True
+        self.sent: list[tuple[str, int]] = []  # (name, bytes) of each body
+        self.closed = False  # connections that are open end, too
+        self._lock = threading.Lock()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def bytes_sent(self, name: str = "") -> int:
+        """Bytes of bodies, of one file or of all."""
+        return sum(size for each, size in self.sent if name in ("", each))
+
+    def next_status(self) -> int | None:
+        with self._lock:
+            return self.status.pop(0) if self.status else None
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        about = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            def do_HEAD(self) -> None:
+                self._answer(False)
+
+            def do_GET(self) -> None:
+                self._answer(True)
+
+            def _answer(self, with_body: bool) -> None:
+                path = about.folder / self.path.partition("?")[0].lstrip("/")
+                status = about.next_status()
+                if status == 0 or about.closed:
+                    self.close_connection = True
+                    return
+                if status is not None or not path.is_file():
+                    self._send(status or 404, b"", {})
+                    return
+                content = path.read_bytes()
+                etag = f'"{hashlib.md5(content).hexdigest()}"'
+                asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                headers = {"ETag": etag}
+                if about.heeds_if_match and self.headers.get("If-Match", etag) != etag:
+                    self._send(412, b"", headers)
+                elif asked and about.ranges:
+                    first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
+                    headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+                    self._send(206, content[first : last + 1], headers, path.name if with_body else "")
+                else:
+                    self._send(200, content, headers, path.name if with_body else "")
+
+            def _send(self, status: int, content: bytes, headers: dict[str, str], name: str = "") -> None:
+                self.send_response(status)
+                for each, value in headers.items():
+                    self.send_header(each, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if name:
+                    about.sent.append((name, len(content)))
+                    self.wfile.write(content)
+
+        return Handler
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[RangeServer]:
+    server = RangeServer(folder)
+    thread = threading.Thread(target=server.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.closed = True
+        server.server.shutdown()
+        server.server.server_close()
+        thread.join()
