@@ -39,7 +39,7 @@ ROOMS = {
     "engines": Room(
         ("engine/*.py",),
         (
-            *("engine/test_engine*.py", "engine/test_compiled_graphs.py", "engine/test_prefixes*.py"),
+            *("engine/test_engine*.py", "engine/test_compiled_graphs.py", "engine/test_token_trie*.py"),
             *("engine/test_text_engine.py", "engine/test_dense.py"),
         ),
         apart=("engine/test_onnx.py",),

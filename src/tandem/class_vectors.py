@@ -67,7 +67,6 @@ class ClassVectors:
         with self._lock:
             vectors = self._cache.pop(key, None)
         if vectors is None:
-            # Those of one template together: an engine computes what they begin with once.
             filled = [prompts.fill(label, template)[0] for template in chosen for label in labels]
             each = embed_texts(filled, long=long).reshape(len(chosen), len(labels), -1)  # [k*c d] -> [k c d]
             vectors = averaged(each.swapaxes(0, 1))

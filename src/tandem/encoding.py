@@ -32,9 +32,21 @@ class Encoder(ABC):
         return self._finite(self.engine.encode_images(pixels, **options))
 
     def encode_token_ids(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> Vectors:
-        """Tokenized texts [n t] -> [n d]; `normalize` as above. Raises `EngineError` for ones that are not finite."""
+        """Tokenized texts [n t] -> [n d]; `normalize` as above. Equal texts are encoded once.
+
+        Raises `EngineError` for vectors that are not finite.
+        """
         options = {} if normalize else {"normalize": False}
-        return self._finite(self.engine.encode_texts(token_ids, **options))
+        distinct = _distinct(token_ids)
+        if distinct is None:
+            return self._finite(self.engine.encode_texts(token_ids, **options))
+        rows, places = distinct
+        try:
+            vectors = self.engine.encode_texts(token_ids[rows], **options)
+        except EngineError:  # which may name a row: of those that were given
+            vectors = self.engine.encode_texts(token_ids, **options)
+            return self._finite(vectors)
+        return self._finite(vectors)[places]
 
     def encode_dense(self, pixels: NDArray[np.uint8] | Vectors) -> Vectors:
         """Preprocessed images [n h w 3] -> a unit vector for each patch or position, row by row, [n p d].
@@ -52,3 +64,18 @@ class Encoder(ABC):
                 f"{self.engine.precision}: try precision float32"
             )
         return vectors
+
+
+def _distinct(token_ids: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """The first row of each different text, and for every text which of these it is; None where no text is repeated."""
+    if not isinstance(token_ids, np.ndarray) or token_ids.ndim != 2 or len(token_ids) < 2 or not token_ids.shape[1]:
+        return None
+    whole = np.ascontiguousarray(token_ids)
+    as_bytes = whole.view(np.dtype((np.void, whole.dtype.itemsize * whole.shape[1])))[:, 0]
+    _, first, place = np.unique(as_bytes, return_index=True, return_inverse=True)
+    if len(first) == len(whole):
+        return None
+    order = np.argsort(first)  # the texts stay in the order in which they came
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[place]

@@ -7,9 +7,18 @@ from pathlib import Path
 
 def processor() -> str:
     """Its name and the number of its cores: `AMD EPYC, 2 cores`."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names = [line.partition(":")[2].strip() for line in _lines() if line.startswith("model name")]
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def has_bfloat16() -> bool:
+    """Whether it says that it multiplies bfloat16. False where it says nothing: ask whoever computes."""
+    flags = next((line.partition(":")[2].split() for line in _lines() if line.startswith("flags")), [])
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _lines() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -1,4 +1,4 @@
-"""Compiled graphs give arrays that are the caller's own; what begins in numpy is in float32 only."""
+"""Compiled graphs give arrays that are the caller's own; what begins in numpy, and what asks OpenVINO."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support import toy
 
+from tandem import processor
 from tandem.engine import compiled, numpy_engine, openvino
 from tandem.engine.compiled import CompiledGraph
 from tandem.engine.openvino import OpenVinoEngine
@@ -31,7 +32,7 @@ def test_an_answer_is_not_overwritten_by_the_next(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_only_float32_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+def test_what_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     config = toy.config()
     engine = OpenVinoEngine(config, toy.tensors(config))
     engine.precision = precision
@@ -47,7 +48,7 @@ def test_only_float32_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision
     monkeypatch.setattr(openvino, "CompiledGraph", Graph)
     engine.encode_images(np.zeros((1, *config.preprocessing.pixel_shape), np.uint8))
     engine.encode_texts(np.array([[config.text.start_id, config.text.end_id]], np.int32))
-    assert compiled_in == ([] if precision == "float32" else [precision] * 2)
+    assert compiled_in == ([precision] * 2 if precision == "float16" else [])
 
 
 def test_numpy_stops_where_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_numpy_stops_where_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> No
 def test_two_threads_that_need_a_tower_compile_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     config = toy.config()
     engine = OpenVinoEngine(config, toy.tensors(config))
-    engine.precision = "bfloat16"  # which begins with compiling
+    engine.precision = "float16"  # which begins with compiling
     made, two = [], threading.Event()
 
     class Graph:
@@ -92,7 +93,23 @@ def test_two_threads_that_need_a_tower_compile_it_once(monkeypatch: pytest.Monke
 
 def test_a_precision_that_the_device_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "available_precisions", lambda device=None: ("float32", "bfloat16"))
+    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
     config = toy.config()
     assert OpenVinoEngine(config, toy.tensors(config), precision="bfloat16").precision == "bfloat16"
     with pytest.raises(EngineError, match="cpu computes in float32, bfloat16 here, not in 'float16'"):
         OpenVinoEngine(config, toy.tensors(config), precision="float16")
+
+
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "avx512f"])
+def test_a_processor_that_says_that_it_has_bfloat16_is_not_asked_through_openvino(
+    monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    monkeypatch.setattr(processor, "_lines", lambda: ["model name\t: A", f"flags\t\t: fpu sse2 {flag}"])
+    asked = []
+    monkeypatch.setattr(compiled, "available_precisions", lambda device: asked.append(device) or ("float32",))
+    if flag == "avx512f":
+        with pytest.raises(EngineError, match="cpu computes in float32 here"):
+            compiled.precision_name("CPU", "bfloat16")
+    else:
+        assert compiled.precision_name("CPU", "bfloat16") == "bfloat16"
+    assert bool(asked) == (flag == "avx512f")

@@ -60,6 +60,7 @@ def test_a_precision_the_cpu_lacks(monkeypatch):
     import tandem.engine.compiled as module
 
     monkeypatch.setattr(module, "available_precisions", lambda device: ("float32",))
+    monkeypatch.setattr(module, "has_bfloat16", lambda: False)
     with pytest.raises(EngineError, match="precision: cpu computes in float32 here, not in 'bfloat16'"):
         build(precision="bfloat16")
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tandem.engine.memory import ReleasePages
 from tandem.errors import EngineError
+from tandem.processor import has_bfloat16
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -81,6 +82,8 @@ def precision_name(device: str, precision: str) -> str:
     """The precision to compute in. Raises `EngineError` for one that the device does not have."""
     if precision in ("auto", "float32"):
         return "float32"
+    if device == "CPU" and precision == "bfloat16" and has_bfloat16():
+        return precision  # without OpenVINO: what numpy answers alone needs none
     available = available_precisions(device)
     if precision not in available:
         raise EngineError(

@@ -34,11 +34,11 @@ def text_graph(config: ModelConfig, tensors: Tensors, normalize: bool = True) ->
     return ov.Model([_vectors(graph.features(entries, config.text, tensors), normalize)], entries, "text")
 
 
-def prefixed_text_graph(config: ModelConfig, tensors: Tensors, normalize: bool = True) -> ov.Model:
-    """The ids of a beginning int32 [p], of what follows it in each text [b t], and its ends [b] -> vectors [b d]."""
-    graph = tower_part(config.text, "prefix_graph")
+def text_trie_graph(config: ModelConfig, tensors: Tensors, normalize: bool = True) -> ov.Model:
+    """The inputs of a `TokenTrie` -> vectors float32 [b d] of its different texts, of unit length if asked."""
+    graph = tower_part(config.text, "trie_graph")
     entries = graph.inputs()
-    return ov.Model([_vectors(graph.features(entries, config.text, tensors), normalize)], entries, "prefixed_text")
+    return ov.Model([_vectors(graph.features(entries, config.text, tensors), normalize)], entries, "text_trie")
 
 
 def image_states_graph(

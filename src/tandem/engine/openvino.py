@@ -28,12 +28,11 @@ from tandem.engine.inputs import (
     check_image_layer,
     check_pixels,
     check_token_ids,
-    length_buckets,
     read_positions,
 )
 from tandem.engine.memory import ReleasePages, mappings
 from tandem.engine.openvino_text import OpenVinoTextEngine
-from tandem.engine.prefixes import LEAST_TEXTS, shared_prefixes
+from tandem.engine.token_trie import token_tries
 from tandem.towers import has_part
 from tandem.towers.parts.tensors import Tensors, parts
 
@@ -46,13 +45,16 @@ BATCH_IMAGES = 32  # bounds the memory of a call; larger batches are no faster (
 IMAGES_BEFORE_COMPILING = 1
 LARGEST_IMAGE_IN_NUMPY = 400  # tokens: beyond, compiling a tower and running it once is faster
 TOKENS_BEFORE_COMPILING = 256
+# Numpy computes in float32, which is nearer to the reference than what was asked for
+BEGIN_IN_NUMPY = ("float32", "bfloat16")
 
 
 class OpenVinoEngine:
     """Both verbs and the per-token states on a CPU, or on an Intel GPU (`device="gpu"`).
 
     `precision="auto"` is float32: the reference's numbers. bfloat16 is about twice as fast where the processor has it
-    in hardware, at a cosine of about 0.999 to them; it is used only when asked for.
+    in hardware, at a cosine of about 0.999 to them; it is used only when asked for. The first few inputs, for which
+    nothing is compiled, are computed in float32 then too.
     """
 
     name = "openvino"
@@ -91,44 +93,27 @@ class OpenVinoEngine:
         """Token ids int32 [n t], start and end tokens included -> vectors float32 [n d], of unit length if asked."""
         token_ids = check_token_ids(token_ids, self.config.text)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
-        rest = self._encode_prefixed(token_ids, vectors, normalize)
-        if rest is not None:
-            vectors[rest] = self.encode_texts(token_ids[rest], normalize=normalize)
+        if not len(token_ids):
             return vectors
-        cut = list(buckets(token_ids, self.config.text))
+        text = self.config.text
+        cut = list(buckets(token_ids, text))
         total = sum(ids.size for _, ids, _ in cut)
-        if len(token_ids) and self._still_in_numpy("text", total, TOKENS_BEFORE_COMPILING):
+        if self._still_in_numpy("text", total, TOKENS_BEFORE_COMPILING):
             with ReleasePages(self._mapped):
                 for rows, ids, ends in cut:
                     vectors[rows] = numpy_engine.encode_texts(self.config, self._tensors, ids, ends, normalize)
             return vectors
-        if len(token_ids):
-            build = functools.partial(_graphs().text_graph, self.config, self._tensors, normalize)
-            tower = self._tower(("text", normalize), build)
-            for rows, ids, ends in cut:
-                vectors[rows] = tower(ids, ends)
+        if not text.fixed_length and has_part(text, "trie_graph"):
+            build = functools.partial(_graphs().text_trie_graph, self.config, self._tensors, normalize)
+            tower = self._tower(("text", "trie", normalize), build)
+            for trie in token_tries(token_ids, read_positions(token_ids, text)):
+                vectors[trie.rows] = tower(*trie.inputs)[trie.texts]
+            return vectors
+        build = functools.partial(_graphs().text_graph, self.config, self._tensors, normalize)
+        tower = self._tower(("text", normalize), build)
+        for rows, ids, ends in cut:
+            vectors[rows] = tower(ids, ends)
         return vectors
-
-    def _encode_prefixed(
-        self, token_ids: NDArray[np.int32], vectors: NDArray[np.float32], normalize: bool
-    ) -> NDArray[np.intp] | None:
-        """Fill the vectors of texts that begin like many others. The rows that are left; None where none do."""
-        text = self.config.text
-        if len(token_ids) < LEAST_TEXTS or text.fixed_length or not has_part(text, "prefix_graph"):
-            return None
-        ends = read_positions(token_ids, text)
-        found, rest = shared_prefixes(token_ids, ends)
-        if not found:
-            return None
-        build = functools.partial(_graphs().prefixed_text_graph, self.config, self._tensors, normalize)
-        tower = self._tower(("prefixed text", normalize), build)
-        for group, shared in found:
-            prefix, following = np.ascontiguousarray(token_ids[group[0], :shared]), ends[group] - shared
-            for places, tokens in length_buckets(following):
-                rows = group[places]
-                ids = np.ascontiguousarray(token_ids[rows, shared : shared + tokens])
-                vectors[rows] = tower(prefix, ids, following[places])
-        return rest
 
     def text_states(
         self, token_ids: NDArray[np.int32], layer: int = -1, *, norm: bool | None = None
@@ -180,7 +165,7 @@ class OpenVinoEngine:
         with self._lock:
             compiled = any(key[0] == tower for key in self._towers)
             in_numpy = has_part(self.config.vision if tower == "image" else self.config.text, "arrays")
-            if compiled or not in_numpy or self.device != "CPU" or self.precision != "float32":
+            if compiled or not in_numpy or self.device != "CPU" or self.precision not in BEGIN_IN_NUMPY:
                 return False
             self._computed_in_numpy[tower] += amount
             return self._computed_in_numpy[tower] <= allowance

@@ -2,7 +2,7 @@
 
 A room has the same modules as every other: `description` (a frozen dataclass of sizes and variations), `shapes` (its
 tensors), `module` (torch), `graph` (OpenVINO), `names` (what its tensors are called in other formats), and where there
-is such a thing `arrays` (numpy, to answer without being compiled), `prefix_graph` (OpenVINO, for texts that begin
+is such a thing `arrays` (numpy, to answer without being compiled), `trie_graph` (OpenVINO, for texts that begin
 alike), `timm` and `hugging_face` (what those call its variations). `IMAGE_TOWERS` and `TEXT_TOWERS` are the one table
 of rooms. Everything outside reaches a room through the description it holds: `tower_part(description, "graph")`.
 
@@ -41,7 +41,7 @@ TEXT_TOWERS: dict[str, type] = {"text_transformer": TextTransformer, "bert": Ber
 ImageTower = VisionTransformer | ResNet | NaFlex | FastViT
 TextTower = TextTransformer | Bert
 
-Part = Literal["shapes", "module", "graph", "prefix_graph", "names", "arrays", "timm", "hugging_face"]
+Part = Literal["shapes", "module", "graph", "trie_graph", "names", "arrays", "timm", "hugging_face"]
 
 
 def tower_part(tower: object, part: Part) -> ModuleType | Any:
