@@ -25,7 +25,8 @@ LAYERS: dict[str, set[str]] = {
     "long_texts": {"tokenizer", "arrays", "defaults", "errors"},
     "prompt_templates": set(),
     "language_identification": set(),
-    "class_vectors": {"prompts", "language_identification", "arrays", "defaults"},
+    "class_vectors": {"class_vector_files", "prompts", "language_identification", "arrays", "defaults"},
+    "class_vector_files": {"arrays", "files", "home"},
     "pixels": {"config", "errors"},
     "http_limits": set(),
     "plain_line": {"files"},
@@ -43,7 +44,7 @@ LAYERS: dict[str, set[str]] = {
     "plots": {"files", "progress", "errors"},
     "nn": {"towers", "config", "errors"},
     "weights": {"towers", "tokenizer", "fetch", "config", "home", "fields", "files", "errors"},
-    "engine": {"towers", "openvino_import", "config", "errors"},
+    "engine": {"towers", "openvino_import", "processor", "config", "errors"},
     "home": {"files"},
     # What cosines mean; what a model or a collection is, it asks of whoever has one.
     "scores": {"home", "arrays", "fields", "files", "errors"},

@@ -1,13 +1,13 @@
-"""A vector for each label: the vectors of its prompts averaged, and the recent sets of labels cached.
+"""A vector for each label: those of its prompts averaged. Recent sets of labels are cached, large ones on disk.
 
-Knows texts and vectors; the encoder is passed in.
+Knows texts and vectors; the encoder is passed in, and what files depend on beside the texts.
 
 Shapes: c labels, k templates, d dimensions.
 """
 
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -60,22 +60,50 @@ class ClassVectors:
         templates: str | Sequence[str],
         long: LongTexts,
         embed_texts: Callable[..., Vectors],
+        file_key: Callable[[int], Mapping[str, object] | None] = lambda prompts: None,
     ) -> Vectors:
-        """float32 [c d] of unit length, read-only (Radford et al. 2021, 3.1.4)."""
+        """float32 [c d] of unit length, read-only (Radford et al. 2021, 3.1.4).
+
+        file_key: of a number of prompts, all that their vectors depend on beside the texts; None where a file of them
+        is not worth its while.
+        """
         chosen = prompts.check_templates(templates)
         key = (tuple(labels), chosen, long)
         with self._lock:
             vectors = self._cache.pop(key, None)
         if vectors is None:
-            filled = [prompts.fill(label, template)[0] for template in chosen for label in labels]
-            each = embed_texts(filled, long=long).reshape(len(chosen), len(labels), -1)  # [k*c d] -> [k c d]
-            vectors = averaged(each.swapaxes(0, 1))
+            about = file_key(len(labels) * len(chosen))
+            vectors = (
+                _embedded(labels, chosen, long, embed_texts)
+                if about is None
+                else _kept({**about, "texts": key}, lambda: _embedded(labels, chosen, long, embed_texts))
+            )
             vectors.flags.writeable = False  # shared with later callers
         with self._lock:
             self._cache[key] = vectors
             if len(self._cache) > CACHED_LABEL_SETS:
                 del self._cache[next(iter(self._cache))]
         return vectors
+
+
+def _embedded(
+    labels: Sequence[str], templates: Sequence[str], long: LongTexts, embed_texts: Callable[..., Vectors]
+) -> Vectors:
+    filled = [prompts.fill(label, template)[0] for template in templates for label in labels]
+    each = embed_texts(filled, long=long).reshape(len(templates), len(labels), -1)  # [k*c d] -> [k c d]
+    return averaged(each.swapaxes(0, 1))
+
+
+def _kept(key: Mapping[str, object], compute: Callable[[], Vectors]) -> Vectors:
+    """The vectors from their file; computed, and written there, where it has none."""
+    from tandem.class_vector_files import ClassVectorFile
+
+    file = ClassVectorFile(key)
+    vectors = file.read()
+    if vectors is None:
+        vectors = compute()
+        file.write(vectors)
+    return vectors
 
 
 def averaged(each: Vectors) -> Vectors:

@@ -36,6 +36,7 @@ from tandem.tokenizer import Tokenizer
 from tandem.weights.published import reads_english_only
 
 SHIPPED = Path(__file__).parent / "assets" / "tandem-mini"
+PROMPTS_ON_DISK, MANY_PROMPTS = 64, 1024  # whose class vectors are kept: by a model whose fingerprint is known, or not
 BATCH_TEXTS = 8192  # passed to the engine at once, which sorts them by length; bounds memory for long streams
 
 
@@ -258,7 +259,15 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
         if self.is_english_only:
             self._class_vectors.warn_of_language(language, texts, self.name)
         chosen = prompts.default_templates(language) if templates is None else templates
-        return self._class_vectors.get(texts, chosen, long, self.embed_texts)
+        return self._class_vectors.get(texts, chosen, long, self.embed_texts, self._class_vectors_depend_on)
+
+    def _class_vectors_depend_on(self, count: int) -> dict[str, object] | None:
+        """What the vectors of so many prompts depend on beside them; None where looking them up is not worth it."""
+        known = "fingerprint" in self.__dict__  # else all weights are read for it, which takes about a second
+        if self.engine.name not in ("openvino", "torch") or count < (PROMPTS_ON_DISK if known else MANY_PROMPTS):
+            return None
+        how = {name: getattr(self.engine, name) for name in ("name", "device", "precision")}
+        return {"fingerprint": self.fingerprint, **how, "dimensions": self.config.embed_dim}
 
     @property
     def is_english_only(self) -> bool:
