@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -293,7 +293,7 @@ def test_rows_are_read_once_to_be_verified(tmp_path: Path, monkeypatch: pytest.M
     rows = np.eye(8, dtype=np.float32)
     vector_file.append(tmp_path / "v.f32", 0, rows)
     sums = checksums.of_vectors(rows)
-    file = vector_file.VectorFile(tmp_path / "v.f32", 8, lambda first, last: {0: sums})
+    file = vector_file.VectorFile(tmp_path / "v.f32", 8, lambda blocks: {0: sums})
     verified: list[int] = []
     original = checksums.of_vectors
     monkeypatch.setattr(checksums, "of_vectors", lambda rows: verified.append(len(rows)) or original(rows))
@@ -307,24 +307,24 @@ def test_sound_rows_stay_sound_while_another_thread_makes_room(tmp_path: Path, m
     rows = np.eye(8, dtype=np.float32)[np.arange(600) % 8]
     vector_file.append(tmp_path / "v.f32", 0, rows)
     sums = checksums.of_vectors(rows)
-    copied, grown, original = threading.Event(), threading.Event(), np.concatenate
+    copied, grown, original = threading.Event(), threading.Event(), vector_file._grown
 
-    def slowly(parts: Any) -> Any:
-        made = original(parts)
+    def slowly(array: Any, length: int) -> Any:
+        made = original(array, length)
         if threading.current_thread() is grower:
             copied.set()  # of checksums that are not there yet
             grown.wait(0.2)  # with the lock held, no one can write to the old arrays meanwhile
         return made
 
-    def read(first: int, last: int) -> dict[int, Any]:
+    def read(blocks: Sequence[int]) -> dict[int, Any]:
         if threading.current_thread() is not grower and not copied.is_set():
             grower.start()
             assert copied.wait(10)
-        return {block: sums[block * checksums.ROWS : (block + 1) * checksums.ROWS] for block in range(first, last + 1)}
+        return {block: sums[block * checksums.ROWS : (block + 1) * checksums.ROWS] for block in blocks}
 
     file = vector_file.VectorFile(tmp_path / "v.f32", 8, read)
     grower = threading.Thread(target=lambda: file._grow(600))
-    monkeypatch.setattr(vector_file.np, "concatenate", slowly)
+    monkeypatch.setattr(vector_file, "_grown", slowly)
     file.gather(np.array([3, 400]))
     grower.join()
     assert len(file.sound(np.arange(300))) == 300

@@ -18,7 +18,7 @@ def test_damaged_rows_are_not_gathered_in_any_order(tmp_path: Path) -> None:
     vector_file.append(tmp_path / "v.f32", 0, rows)
     sums = checksums.of_vectors(rows)
     sums[5] += np.uint64(1)
-    file = vector_file.VectorFile(tmp_path / "v.f32", 8, lambda first, last: {0: sums})
+    file = vector_file.VectorFile(tmp_path / "v.f32", 8, lambda blocks: {0: sums})
     positions, sound = file.gather_sound(np.array([1, 5, 6]))
     assert positions.tolist() == [1, 6]
     np.testing.assert_array_equal(sound, rows[[1, 6]])

@@ -9,11 +9,10 @@ import numpy as np
 
 from tandem.errors import DamageWarning
 from tandem.search.stores.embedded import records_table
-from tandem.search.stores.embedded.nearest import Mask
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection
 from tandem.search.stores.embedded.snapshots import Snapshot
-from tandem.search.stores.embedded.vector_index import Positions
+from tandem.search.stores.embedded.vector_file import Mask, Positions
 
 NAMED = 3  # of what is damaged, in a warning
 LOOKED_THROUGH = 20_000  # records: in larger collections filters use indexes, which only `tandem check` compares

@@ -23,11 +23,23 @@ from tandem.search.stores.embedded.vector_index import VectorIndex
 
 DRAFT = "index-draft-"
 INDEX_FROM = 20_000  # rows; below this an exact search takes less than 5 ms
-QUIET_S = 2.0
-MAX_BEHIND = 0.3  # of the indexed rows: this many more are searched exactly while records come in fast
-MAX_BEHIND_AT_REST = 2000  # rows
+# No records for so long: at rest. Longer where indexes are large, so that a writer whose records come now and then
+# does not write 0.6 GB again for each few thousand of ten million, nor seven indexes over columns row by row.
+QUIET_S, QUIET_ROWS_PER_S = 2.0, 100_000
+# Rows beyond the index, which are searched exactly: while records come in fast, and at rest. To extend an index is to
+# write all of it again, 0.6 GB for ten million rows.
+MAX_BEHIND, SLOW_TO_SEARCH, MAX_BEHIND_OF_MANY = 0.3, 300_000, 0.02  # of the indexed rows; rows; of very many
+MAX_BEHIND_AT_REST, MAX_BEHIND_AT_REST_OF_MANY = 2000, 0.002  # rows; of the indexed rows, up to `INDEX_FROM`
 
 _log = logging.getLogger(__name__)
+
+
+def max_behind(indexed: int, *, at_rest: bool) -> int:
+    """How many rows there may be beyond an index of so many, before it is extended."""
+    if at_rest:
+        return min(INDEX_FROM, max(MAX_BEHIND_AT_REST, int(MAX_BEHIND_AT_REST_OF_MANY * indexed)))
+    few = min(int(MAX_BEHIND * indexed), SLOW_TO_SEARCH)
+    return max(INDEX_FROM, few, int(MAX_BEHIND_OF_MANY * indexed))
 
 
 class IndexMaintainer:
@@ -71,20 +83,26 @@ class IndexMaintainer:
 
     def _run(self) -> None:
         try:
-            quiet = True  # start with what an earlier writer left undone
+            quiet = not self._wake.wait(self._quiet_s())  # what an earlier writer left undone can wait, too
             while not self._finishing:
-                self._refresh(at_rest=quiet)
                 if quiet:
+                    self._refresh(at_rest=True)
                     self._index_columns()
                     self._wake.wait()
                 self._wake.clear()
-                quiet = not self._finishing and not self._wake.wait(QUIET_S)
+                quiet = not self._finishing and not self._wake.wait(self._quiet_s())
+                if not quiet and not self._finishing:
+                    self._refresh(at_rest=False)
             self._refresh(at_rest=True)
             self._index_columns()
         except BaseException as error:
             self._failure = error
             if not isinstance(error, OSError | StoreError):
                 _log.exception("the index of %s cannot be kept up", self._url)
+
+    def _quiet_s(self) -> float:
+        with self._snapshots.take() as snapshot:
+            return max(QUIET_S, snapshot.state.rows / QUIET_ROWS_PER_S)
 
     def _refresh(self, *, at_rest: bool) -> None:
         """Make or extend the index over the vectors, if it is worth it."""
@@ -95,10 +113,10 @@ class IndexMaintainer:
         # The state knows how many rows are indexed. The file is read only to be extended: it is large.
         has_index = bool(state.index) and (self._folder / state.index).is_file()
         behind = state.rows - (state.index_rows if has_index else 0)
-        allowed = MAX_BEHIND_AT_REST if at_rest else max(INDEX_FROM, int(MAX_BEHIND * state.index_rows))
-        if has_index and behind <= allowed:
+        if has_index and behind <= max_behind(state.index_rows, at_rest=at_rest):
             return
-        index = self._snapshots.index(state)
+        # Not the one that is searched: this one is changed.
+        index = self._snapshots.load_index(state) if has_index else None
         if index is None or not index.fits(state.rows):
             _log.info("%s: building the index over %s vectors", self._url, f"{state.rows:,}")
             index = vector_index.train(vectors, state.rows, self._snapshots.schema.dimensions)

@@ -6,17 +6,14 @@ Shapes: n rows, d dimensions, q queries.
 """
 
 import itertools
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
-from tandem.search.stores.embedded.vector_file import VectorFile
-from tandem.search.stores.embedded.vector_index import Positions, VectorIndex
-
-Mask: TypeAlias = NDArray[np.bool_]
+from tandem.search.stores.embedded.row_bits import RowBits
+from tandem.search.stores.embedded.vector_file import Mask, Positions, VectorFile
+from tandem.search.stores.embedded.vector_index import VectorIndex
 
 EXACT_BELOW = 20_000  # rows that pass a filter are all compared; measured at 1 M: 50,000 take 30 ms, by the index 7
 MAX_MAPPED_ROWS = 50_000  # a pass over more reads them, rather than making the file this process's memory
@@ -36,6 +33,7 @@ class Rows:
     live_mask: Mask | None = None  # [n]; None: all
     passing: Positions | None = None  # sorted, all of them live; None: no filter
     index: VectorIndex | None = None
+    bits: RowBits = field(default_factory=RowBits)  # of what is live or passes, kept from search to search
 
 
 @dataclass(frozen=True)
@@ -158,27 +156,27 @@ class TopK:
 def _index_candidates(queries: Vectors, k: int, rows: Rows, index: VectorIndex) -> list[Positions]:
     """Live rows that pass, named by the index, and exact candidates among the rows that came after it."""
     wanted = max(CANDIDATES, min(20 * k, k + 5000))
-    allowed = rows.live_mask
-    if rows.passing is not None:
-        allowed = np.zeros(rows.count, np.bool_)
-        allowed[rows.passing] = True
-    inside = index.rows if allowed is None else int(np.count_nonzero(allowed[: index.rows]))
+    chosen = rows.live_mask if rows.passing is None else rows.passing
+    bits, inside = None, index.rows
+    if chosen is not None:
+        bits = rows.bits.of(chosen, rows.count)
+        is_mask = rows.passing is None
+        inside = int(np.count_nonzero(chosen[:inside]) if is_mask else np.searchsorted(chosen, inside))
     found: list[Positions | None] = [None] * len(queries)
-    requested = wanted if allowed is None else int(1.2 * wanted * index.rows / max(1, inside))
-    probes = max(index.probes, index.lists_of(10 * requested))
+    # So many rows of all have those wanted among them.
+    reach = wanted if bits is None else int(1.2 * wanted * index.rows / max(1, inside))
+    probes = max(index.probes, index.lists_of(10 * reach))
     unanswered = np.arange(len(queries))
-    while len(unanswered) and requested <= index.rows // 4 and inside > wanted:
-        for first in range(0, len(unanswered), max(1, 1_000_000 // requested)):
-            some = unanswered[first : first + max(1, 1_000_000 // requested)]
-            for query, named in zip(some, index.search(queries[some], requested, probes), strict=True):
-                valid = (named >= 0) & (named < index.rows)
-                if allowed is not None:
-                    valid &= allowed[np.where(valid, named, 0)]
+    while len(unanswered) and reach <= index.rows // 4 and inside > wanted:
+        for first in range(0, len(unanswered), max(1, 1_000_000 // wanted)):
+            some = unanswered[first : first + max(1, 1_000_000 // wanted)]
+            for query, row in zip(some, index.search(queries[some], wanted, probes, bits), strict=True):
+                named = row[row >= 0]
                 # A filter that keeps only rows far from the query leaves few: then search more lists.
-                if np.count_nonzero(valid) >= max(2 * k, wanted // 2):
-                    found[query] = named[valid]
+                if len(named) >= max(2 * k, wanted // 2):
+                    found[query] = named
         unanswered = np.array([i for i in unanswered if found[i] is None], np.int64)
-        requested, probes = requested * 4, probes * 4
+        reach, probes = reach * 4, probes * 4
     answer: list[Positions] = [np.empty(0, np.int64) if each is None else each for each in found]
     if len(unanswered):
         for query, exact in zip(unanswered, _exact_candidates(queries[unanswered], k, rows, 0), strict=True):

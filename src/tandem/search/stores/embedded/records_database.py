@@ -145,6 +145,9 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
                     _upgrade(connection, version)
                 connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages: fewer rounds while millions come in
                 connection.execute("PRAGMA cache_size = -131072")  # KiB: ids are random, their index should stay here
+                # Pages, 512 MB. Where it does not, from two million records on, each insert of a batch would push
+                # another changed page into the log: 125,000 pages for 50,000 records instead of 14,000.
+                connection.execute("PRAGMA cache_spill = 65536")
             else:
                 connection.execute("PRAGMA cache_size = -32768")
                 connection.execute("PRAGMA mmap_size = 1073741824")

@@ -5,12 +5,13 @@ state, the records and the deleted rows of one commit; and the rows of the vecto
 counts never change.
 """
 
+import itertools
 import os
 import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,16 +22,15 @@ import numpy as np
 from tandem.errors import FilterError, StoreError
 from tandem.search.stores.embedded import checksum_table, checksums, records_database, vector_index
 from tandem.search.stores.embedded.checksums import Checksums
-from tandem.search.stores.embedded.nearest import Mask
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.sql_filters import to_sql
 from tandem.search.stores.embedded.sqlite_errors import database_errors
-from tandem.search.stores.embedded.vector_file import VectorFile
-from tandem.search.stores.embedded.vector_index import Positions, VectorIndex
+from tandem.search.stores.embedded.vector_file import Mask, Positions, VectorFile
+from tandem.search.stores.embedded.vector_index import VectorIndex
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.protocol import Schema
 
-CACHED_FILTERS = 8
+CACHED_FILTERS, CACHED_FILTER_BYTES = 8, 256 << 20  # at most; the latest in any case
 FILTER_S = 20.0  # measured: LIKE over 1 M paths takes 0.3 s
 
 
@@ -173,11 +173,14 @@ class Snapshots:
         condition, parameters = to_sql(parse(where, self.schema))
         with _in_time(snapshot.connection):
             cursor = snapshot.connection.execute(f"SELECT _position FROM records WHERE {condition}", parameters)
-            positions = np.fromiter((row[0] for row in cursor), np.int64)
+            positions = np.fromiter(itertools.chain.from_iterable(cursor), np.int64)
         positions.sort()
         with self._lock:
             self._filters[key] = positions
-            while len(self._filters) > CACHED_FILTERS:
+            while len(self._filters) > 1 and (
+                len(self._filters) > CACHED_FILTERS
+                or sum(each.nbytes for each in self._filters.values()) > CACHED_FILTER_BYTES
+            ):
                 self._filters.popitem(last=False)
         return positions
 
@@ -187,10 +190,13 @@ class Snapshots:
             return None
         with self._lock:
             if self._index[0] != state.index:
-                path = self._folder / state.index
-                index = vector_index.load(path, state.index_rows, state.index_trained, state.index_checksum)
-                self._index = (state.index, index)
+                self._index = (state.index, self.load_index(state))
             return self._index[1]
+
+    def load_index(self, state: State) -> VectorIndex | None:
+        """The same, read anew for the caller alone."""
+        path = self._folder / state.index
+        return vector_index.load(path, state.index_rows, state.index_trained, state.index_checksum)
 
     def close(self) -> None:
         with self._lock:
@@ -222,9 +228,9 @@ class Snapshots:
             self._vectors.check(state.rows)
             return self._vectors
 
-    def _checksums_of_vectors(self, file: str, first: int, last: int) -> dict[int, Checksums]:
+    def _checksums_of_vectors(self, file: str, blocks: Sequence[int]) -> dict[int, Checksums]:
         with database_errors(self._folder), self.connection() as connection:
-            return checksum_table.read(connection, file, first, last)
+            return checksum_table.read(connection, file, blocks)
 
     def _live_mask(self, connection: sqlite3.Connection, state: State) -> Mask | None:
         """Which rows are not deleted; None: all. Positions are cached, so only new deletions are read."""

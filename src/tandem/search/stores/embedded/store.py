@@ -36,9 +36,10 @@ from tandem.search.stores.embedded.index_maintainer import IndexMaintainer
 from tandem.search.stores.embedded.nearest import Neighbours, Rows
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection
+from tandem.search.stores.embedded.row_bits import RowBits
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
 from tandem.search.stores.embedded.sqlite_errors import database_errors
-from tandem.search.stores.embedded.vector_index import Positions
+from tandem.search.stores.embedded.vector_file import Positions
 from tandem.search.stores.protocol import Records, Schema, StoreHit, Value, check_queries, check_records
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class EmbeddedStore:
         self._folder = folder
         self._release = release
         self.damage = Damage(url)
+        self._row_bits = RowBits()
         self._closed = False
         self._selected: Selection | None = None  # of the last call
         self._writer: sqlite3.Connection | None = None  # None: opened for reading
@@ -279,7 +281,8 @@ class EmbeddedStore:
             most = min(k, state.live if passing is None else len(passing))
             if not most:
                 return [nearest.NONE for _ in queries], {}
-            rows = Rows(snapshot.vectors, state.rows, live_mask, passing, self.snapshots.index(state))
+            index = self.snapshots.index(state)
+            rows = Rows(snapshot.vectors, state.rows, live_mask, passing, index, self._row_bits)
             found = nearest.nearest(queries, most, rows)
             wanted = sorted({int(position) for each in found for position in each.positions})
             read = records_table.rows_at(snapshot.connection, selection, wanted)

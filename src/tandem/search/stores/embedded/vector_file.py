@@ -9,9 +9,9 @@ Shapes: n rows, d dimensions.
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,16 +27,17 @@ BLOCK_BYTES = 16 << 20
 VERIFIED_ROWS = 8192  # at once
 Positions: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
-# (first block, last block) -> the checksums of blocks of `checksums.ROWS` rows, as far as there are any
-ChecksumReader: TypeAlias = Callable[[int, int], Mapping[int, Checksums]]
+# Sorted blocks of `checksums.ROWS` rows -> their checksums, as far as there are any
+ChecksumReader: TypeAlias = Callable[[Sequence[int]], Mapping[int, Checksums]]
 
+_T = TypeVar("_T", bound=np.generic)
 _UNREAD, _SOUND, _DAMAGED = 0, 1, 2
 
 
 class VectorFile:
     """One file, open for reading. It stays readable after a writer has deleted its name."""
 
-    def __init__(self, path: Path, dimensions: int, read_checksums: ChecksumReader = lambda first, last: {}) -> None:
+    def __init__(self, path: Path, dimensions: int, read_checksums: ChecksumReader = lambda blocks: {}) -> None:
         """`FileNotFoundError` if it does not exist: whether that is an error, the database says."""
         self.path = path
         self.dimensions = dimensions
@@ -214,7 +215,7 @@ class VectorFile:
         lasts = positions[np.append(starts[1:], len(positions)) - 1]  # of each block
         missing = blocks[self._asked[blocks] <= lasts]
         # Not read yet, or a writer has added rows to the last block since
-        read = self._read_checksums(int(missing[0]), int(missing[-1])) if len(missing) else {}
+        read = self._read_checksums(missing.tolist()) if len(missing) else {}
         with self._lock:  # another thread may be making room: what is written to the old arrays would be lost
             self._asked[missing] = (missing + 1) * checksums.ROWS  # where there are none, once is enough
             for block, sums in read.items():
@@ -226,16 +227,24 @@ class VectorFile:
             return self._checksums[positions], self._has_checksum[positions]
 
     def _grow(self, rows: int) -> None:
-        """Room for what is known of so many rows."""
+        """Room for what is known of so many rows, and as many again: a pass in blocks must not copy it for each."""
         if len(self._states) >= rows:
             return
         with self._lock:
-            more = max(0, rows - len(self._states))
-            self._checksums = np.concatenate([self._checksums, np.zeros(more, np.uint64)])
-            self._has_checksum = np.concatenate([self._has_checksum, np.zeros(more, np.bool_)])
-            blocks = rows // checksums.ROWS + 1
-            self._asked = np.concatenate([self._asked, np.zeros(max(0, blocks - len(self._asked)), np.int64)])
-            self._states = np.concatenate([self._states, np.zeros(more, np.uint8)])
+            if len(self._states) >= rows:
+                return
+            room = max(rows, 2 * len(self._states))
+            self._checksums = _grown(self._checksums, room)
+            self._has_checksum = _grown(self._has_checksum, room)
+            self._asked = _grown(self._asked, room // checksums.ROWS + 1)
+            self._states = _grown(self._states, room)
+
+
+def _grown(array: NDArray[_T], length: int) -> NDArray[_T]:
+    """A longer copy, zeros behind. The system gives memory to zeros only when they are written to."""
+    longer = np.zeros(length, array.dtype)
+    longer[: len(array)] = array
+    return longer
 
 
 def append(path: Path, row: int, vectors: Vectors) -> None:

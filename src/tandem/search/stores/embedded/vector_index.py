@@ -16,21 +16,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.errors import DamageWarning
 from tandem.files import sync
-from tandem.search.stores.embedded.vector_file import VectorFile
-
-Positions: TypeAlias = NDArray[np.int64]
+from tandem.search.stores.embedded.row_bits import Bits
+from tandem.search.stores.embedded.vector_file import Positions, VectorFile
 
 MIN_PROBES = 32  # lists looked into, at least
 ROWS_PROBED = 50_000  # rows whose codes are compared with a query: 1 ms; more lists where lists are short
-TRAINING_ROWS = 60_000
+TRAINING_ROWS, ROWS_PER_LIST = 60_000, 20  # at least, to train with; ten million rows have 6,300 lists
 MAX_GROWTH = 4  # times the rows that an index was trained for; then it is trained again
 
 
@@ -61,12 +59,18 @@ class VectorIndex:
         """How many lists hold so many rows, on average."""
         return rows * int(self._lists.nlist) // max(1, self.rows)
 
-    def search(self, queries: Vectors, count: int, probes: int) -> Positions:
-        """Positions [q count] that are probably the nearest, in any order, -1 where there are fewer."""
+    def search(self, queries: Vectors, count: int, probes: int, bits: Bits | None = None) -> Positions:
+        """Positions [q count] that are probably the nearest of those whose `bits` are set (`row_bits`; None: of all),
+        in any order, -1 where there are fewer.
+        """
         import faiss
 
         inner = faiss.IVFSearchParameters()
         inner.nprobe = min(probes, self._lists.nlist)
+        make: Any = faiss.IDSelectorBitmap
+        selector = None if bits is None else make(bits)  # kept until the search is done: faiss has its address only
+        if selector is not None:
+            inner.sel = selector
         parameters = faiss.SearchParametersPreTransform()
         parameters.index_params = inner
         with _threads(1 if len(queries) < 16 else None):
@@ -78,14 +82,16 @@ class VectorIndex:
         return self.rows <= rows <= MAX_GROWTH * self.trained_rows
 
     def extended(self, file: VectorFile, rows: int, stopped: Callable[[], bool]) -> "VectorIndex | None":
-        """A copy that also has the rows up to `rows`. None if stopped midway."""
-        copy = _copied(self.faiss_index)
+        """With the rows up to `rows`; this one is of no use any more. None if stopped midway.
+
+        In place: copies of an index of a hundred million rows, 9 GB each, would take more memory than there is.
+        """
         with _threads(None):
             for _, vectors in file.blocks(self.rows, rows):
                 if stopped():
                     return None
-                copy.add(vectors)
-        return VectorIndex(copy, rows, self.trained_rows)
+                self.faiss_index.add(vectors)
+        return VectorIndex(self.faiss_index, rows, self.trained_rows)
 
     def write(self, path: Path) -> int:
         """Write it to a file, durable on return. Returns the file's checksum."""
@@ -104,7 +110,8 @@ def train(file: VectorFile, rows: int, dimensions: int) -> VectorIndex:
     import faiss
 
     generator = np.random.default_rng(0)
-    chosen = np.sort(generator.choice(rows, min(rows, TRAINING_ROWS), replace=False))
+    lists = max(1, int(2 * rows**0.5))
+    chosen = np.sort(generator.choice(rows, min(rows, max(TRAINING_ROWS, ROWS_PER_LIST * lists)), replace=False))
     # Read in stretches: touching the map all over would count the whole file as this process's memory.
     sample = np.concatenate([
         vectors[chosen[(chosen >= first) & (chosen < first + len(vectors))] - first]
@@ -113,10 +120,10 @@ def train(file: VectorFile, rows: int, dimensions: int) -> VectorIndex:
     centring = faiss.CenteringTransform(dimensions)
     rotation = faiss.RandomRotationMatrix(dimensions, dimensions)
     rotation.init(1)
-    lists = max(1, min(int(2 * rows**0.5), len(sample) // 20))
+    lists = max(1, min(lists, len(sample) // ROWS_PER_LIST))
     parameters = faiss.ClusteringParameters()
     parameters.niter, parameters.seed, parameters.spherical = 8, 1, True
-    parameters.max_points_per_centroid, parameters.min_points_per_centroid = TRAINING_ROWS, 1
+    parameters.max_points_per_centroid, parameters.min_points_per_centroid = len(sample), 1
     with _threads(None):
         centring.train(sample)
         sample = rotation.apply(sample - faiss.vector_to_array(centring.mean))

@@ -121,7 +121,7 @@ def _has_all(connection: sqlite3.Connection, state: State) -> bool:
 
 
 def _vectors_of(connection: sqlite3.Connection, path: Path, dimensions: int) -> VectorFile:
-    return VectorFile(path, dimensions, lambda first, last: checksum_table.read(connection, path.name, first, last))
+    return VectorFile(path, dimensions, lambda blocks: checksum_table.read(connection, path.name, blocks))
 
 
 def _pages(connection: sqlite3.Connection, selection: Selection) -> Iterator[FoundRows]:

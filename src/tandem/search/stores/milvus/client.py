@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
 from tandem.files import user_path
 from tandem.search.stores.milvus.fields import MAX_ID_BYTES, MAX_TEXT_BYTES, PROPERTY, FieldMapping
+from tandem.search.stores.milvus.index_choice import AUTOINDEX, FLAT, IndexKind, large_index, parse_version
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
@@ -29,8 +30,9 @@ LOADING_TIMEOUT_S = 600.0  # a collection whose index is being replaced, or whos
 INDEXING_TIMEOUT_S = 600.0
 LOAD_WAIT_S = 20.0  # then the client that needs a collection loads it
 FORGETFUL_S = 20.0  # how long a server may say that a collection is not there which it also says is there
+# Properties of a collection: how far its index is, and which one it is (absent: FLAT, or HNSW of an earlier version).
 INDEX, CHANGING, FINAL = "tandem.index", "changing", "final"
-LARGE_INDEX: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
+INDEX_KIND = "tandem.index.kind"
 STAGING = "__next"
 KNOWN_VERSIONS = "pymilvus 2.4 to 3"
 TOKEN_VARIABLES = ("TANDEM_MILVUS_TOKEN", "MILVUS_TOKEN")
@@ -123,7 +125,7 @@ class Connection:
                 uri=address.uri if self._lite is None else self._lite.uri, token=token, timeout=CONNECT_TIMEOUT_S
             )
             # pymilvus shares channels: this one may be from before the server went away.
-            self._client.get_server_version(timeout=CONNECT_TIMEOUT_S)
+            self._large_index = large_index(parse_version(self._client.get_server_version(timeout=CONNECT_TIMEOUT_S)))
         except Exception as error:
             self._release_lite()
             raise self._as_store_error(error) from error
@@ -187,7 +189,7 @@ class Connection:
             consistency_level="Session",
             properties={PROPERTY: mapping.to_json(), **properties},
         )
-        self._load(name, self._index("AUTOINDEX" if self.address.is_zilliz else "FLAT"), wait=False)
+        self._load(name, AUTOINDEX if self.address.is_zilliz else FLAT, wait=False)
 
     def set_properties(self, name: str, properties: Mapping[str, str]) -> None:
         """Set some of a collection's properties, durably."""
@@ -196,48 +198,60 @@ class Connection:
             self.call("alter_collection_properties", name, dict(properties))
 
     def build_large_index(self, name: str) -> None:
-        """Switch a collection to HNSW. This takes seconds or minutes, in which other clients' calls wait."""
-        if self.call("describe_index", name, "vector")["index_type"] == "FLAT":
+        """Switch a collection to the index of large ones. This takes seconds or minutes, in which other clients' calls
+        wait.
+        """
+        if self._index_name(name) == FLAT.name:
             # A search during a release may find nothing without an error: readers check this before they trust it.
             self.set_properties(name, {INDEX: CHANGING})
             # Rows that are flushed and indexed first are in the new index when it is loaded.
             self.call("flush", name, timeout=INDEXING_TIMEOUT_S)
             self.call("release_collection", name)
             self.call("drop_index", name, "vector")
-            self._load(name, self._index(*LARGE_INDEX), wait=True)
-            self.set_properties(name, {INDEX: FINAL})
+            self._load(name, self._large_index, wait=True)
+            self._note_final(name)
 
-    def index_state(self, name: str) -> str:
-        """`CHANGING`, `FINAL`, or "" while the collection is small."""
-        state: str = self.call("describe_collection", name)["properties"].get(INDEX, "")
-        return state
+    def index_state(self, name: str) -> tuple[str, str]:
+        """`CHANGING`, `FINAL`, or "" while the collection is small; and the name of its index, where it was noted."""
+        properties = self.call("describe_collection", name)["properties"]
+        return properties.get(INDEX, ""), properties.get(INDEX_KIND, "")
 
-    def await_index(self, name: str) -> None:
-        """Wait until a collection has its final index; build it if the client that was building it has died."""
+    def await_index(self, name: str) -> str:
+        """Wait until a collection has its final index; build it if the client that was building it has died. Returns
+        the name of the index.
+        """
         began = time.monotonic()
-        while self.index_state(name) != FINAL:
+        while (found := self.index_state(name))[0] != FINAL:
             if time.monotonic() - began > INDEXING_TIMEOUT_S:
                 self._ensure_loaded(name)
-                self.set_properties(name, {INDEX: FINAL})
+                self._note_final(name)
             time.sleep(0.1)
+        return found[1]
+
+    def _note_final(self, name: str) -> None:
+        # As the server says: another client, of another version, may have built it.
+        self.set_properties(name, {INDEX: FINAL, INDEX_KIND: self._index_name(name)})
+
+    def _index_name(self, name: str) -> str:
+        found: str = self.call("describe_index", name, "vector")["index_type"]
+        return found
 
     def _ensure_loaded(self, name: str) -> None:
         """Load a collection that was left unloaded: after a crash of the server, or of a client amid a new index."""
         if "vector" in self.call("list_indexes", name):
             self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
         else:
-            self._load(name, self._index(*LARGE_INDEX), wait=True)
+            self._load(name, self._large_index, wait=True)
 
-    def _load(self, name: str, index: Any, wait: bool) -> None:
+    def _load(self, name: str, kind: IndexKind, wait: bool) -> None:
+        index = self.package.MilvusClient.prepare_index_params()
+        # Vectors have unit length: the inner product is the cosine.
+        index.add_index(
+            "vector", index_name="vector", index_type=kind.name, metric_type="IP", params=dict(kind.parameters)
+        )
         # No wait for an empty collection: it saves half a second, and milvus-lite cannot tell.
         self.call("create_index", name, index, sync=wait, timeout=INDEXING_TIMEOUT_S)
         self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
-
-    def _index(self, kind: str, parameters: Mapping[str, int] | None = None) -> Any:
-        index = self.package.MilvusClient.prepare_index_params()
-        # Vectors have unit length: the inner product is the cosine.
-        index.add_index("vector", index_name="vector", index_type=kind, metric_type="IP", params=dict(parameters or {}))
-        return index
 
     def timestamp(self) -> int:
         """A point in the server's time, after all that it has acknowledged."""

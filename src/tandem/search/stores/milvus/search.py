@@ -16,6 +16,7 @@ from tandem.search.stores.filters import columns_of, matches, without_lists
 from tandem.search.stores.milvus.client import FINAL, Connection
 from tandem.search.stores.milvus.fields import FieldMapping, is_id
 from tandem.search.stores.milvus.filters import ALL, Condition, conjunction, id_in, quoted, to_expression
+from tandem.search.stores.milvus.index_choice import search_parameters
 from tandem.search.stores.protocol import StoreHit, Value, check_queries
 
 MilvusRow = Mapping[str, Any]
@@ -38,6 +39,7 @@ class View:
     writes: Mapping[str, int]
     consistency: Mapping[str, Any]
     index: str  # as `Connection.index_state`; always final where one index serves all sizes
+    index_name: str = ""  # as far as it was noted
 
 
 class Reader:
@@ -60,13 +62,16 @@ class Reader:
     def read(self, verb: str, **named: Any) -> Any:
         """The collection's answer; repeated if its index was replaced meanwhile."""
         while True:
+            if verb == "search":
+                parameters = search_parameters(self.view.index_name, named["limit"])
+                named["search_params"] = {"metric_type": "IP", "params": parameters}
             answer = self.connection.call(verb, self.view.collection, **named, **self.view.consistency)
             if self.view.index == FINAL:
                 return answer
-            if self.view.index == self.connection.index_state(self.view.collection) == "":
+            if self.view.index == self.connection.index_state(self.view.collection)[0] == "":
                 return answer
-            self.connection.await_index(self.view.collection)
-            self.view = replace(self.view, index=FINAL)
+            index_name = self.connection.await_index(self.view.collection)
+            self.view = replace(self.view, index=FINAL, index_name=index_name)
 
     def query(self, text: str, fields: Sequence[str], **named: Any) -> list[MilvusRow]:
         rows: list[MilvusRow] = self.read("query", filter=text, output_fields=list(fields), **named)
@@ -198,7 +203,6 @@ class Search(Reader):
             limit=limit,
             filter=condition.text,
             output_fields=["vector", *columns] if alone else ["id"],
-            search_params={"metric_type": "IP", "params": {"ef": min(max(512, 4 * limit), 32_768)}},
         )
         if alone:
             return [[{**hit["entity"], "id": hit["id"]} for hit in hits] for hits in answers]

@@ -4,7 +4,8 @@ What a writer was told is done, everyone sees: Milvus' own way to ask for that c
 synchronisation (200 ms). So writers note the server's time after each write among the collection's properties, each
 under a name of its own, and readers ask for the state as of the last write, which mostly has been there for long.
 
-Search is exact up to `EXACT_UP_TO` records, then by HNSW; Zilliz has an index of its own. Scores are computed anew.
+Search is exact up to `EXACT_UP_TO` records, then by an index that the server's version has (`index_choice`); scores are
+computed anew.
 What differs from the local store: a large batch is written in parts (each whole), a scan may see records that were put
 in while it runs, and k is at most 16,384. milvus-lite is always exact, and serves one process at a time.
 """
@@ -18,12 +19,12 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
-from tandem.search.stores.milvus.client import FINAL, INDEX, CollectionNotFoundError, Connection
+from tandem.search.stores.milvus.client import FINAL, INDEX, INDEX_KIND, CollectionNotFoundError, Connection
 from tandem.search.stores.milvus.fields import batches_by_size, read_mapping
+from tandem.search.stores.milvus.index_choice import EXACT_UP_TO
 from tandem.search.stores.milvus.search import ID_BATCH, MAX_MESSAGE_BYTES, MilvusRow, Reader, Search, View
 from tandem.search.stores.protocol import Records, Schema, Store, StoreHit, check_records
 
-EXACT_UP_TO = 50_000
 MAX_WRITERS = 64
 
 NOTE, WRITTEN = "tandem.note.", "tandem.written."
@@ -55,7 +56,8 @@ def view_of(connection: Connection, url: str, staging: bool) -> View | None:
             consistency = {"consistency_level": "Customized", "guarantee_timestamp": max(writes.values())}
     only = connection.is_lite or connection.address.is_zilliz
     index = FINAL if only else properties.get(INDEX, "")
-    return View(description["collection_name"], mapping, notes, writes, consistency, index)
+    name = properties.get(INDEX_KIND, "")
+    return View(description["collection_name"], mapping, notes, writes, consistency, index, name)
 
 
 class MilvusStore(Store):
