@@ -31,10 +31,10 @@ LAYERS: dict[str, set[str]] = {
     "http_limits": set(),
     "plain_line": {"files"},
     "fetch": {"http_limits", "plain_line", "errors"},
-    "prefetch": set(),
+    "prefetch": {"processor"},
     "processor": set(),
     # Below the sources of images, whose limits it knows.
-    "decoding": {"prefetch", "errors"},
+    "decoding": {"processor", "errors"},
     "image_source": {"fetch", "files", "defaults", "errors"},
     "image": {"image_source", "prefetch", "decoding", "pixels", "config", "errors"},
     "prompts": {"prompt_templates", "config", "files", "errors"},

@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import os
 import queue
 import threading
 from collections import deque
@@ -10,6 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
+
+from tandem.processor import cores
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -111,8 +112,3 @@ def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
 @dataclass(frozen=True)
 class _End:
     error: BaseException | None
-
-
-def cores() -> int:
-    """The number of cores this process may use, which containers and schedulers can restrict."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

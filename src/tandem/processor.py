@@ -22,3 +22,8 @@ def _lines() -> list[str]:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
+
+
+def cores() -> int:
+    """The number of cores this process may use, which containers and schedulers can restrict."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

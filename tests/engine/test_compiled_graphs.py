@@ -31,6 +31,32 @@ def test_an_answer_is_not_overwritten_by_the_next(monkeypatch: pytest.MonkeyPatc
     assert first.flags.owndata or first.base is not second.base
 
 
+@pytest.mark.parametrize(("rows", "parts"), [(1, 1), (4, 1), (5, 2), (9, 3), (40, 3)])
+def test_streams_compute_a_batch_in_parts(monkeypatch: pytest.MonkeyPatch, rows: int, parts: int) -> None:
+    """The rows come back in their order."""
+    from tandem.openvino_import import ov
+
+    entry = ov.op.Parameter(ov.Type.f32, ov.PartialShape([-1, 3]))
+    doubled = ov.Model([ov.opset13.multiply(entry, ov.opset13.constant(np.float32(2)))], [entry], "doubled")
+    graph = CompiledGraph(lambda: doubled, "CPU", "float32", [], 3)
+    given = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
+    assert len(graph._parts((given,))) == parts
+    assert np.array_equal(graph(given), 2 * given)
+    assert graph(given).flags.owndata
+
+
+@pytest.mark.parametrize(("weights", "device", "streams"), [(10**9, "CPU", 3), (10, "CPU", 1), (10**9, "GPU", 1)])
+def test_a_small_image_tower_is_computed_by_a_thread_for_each_core(
+    monkeypatch: pytest.MonkeyPatch, weights: int, device: str, streams: int
+) -> None:
+    monkeypatch.setattr(openvino, "WEIGHTS_OF_STREAM", weights)
+    monkeypatch.setattr(openvino, "cores", lambda: 3)
+    config = toy.config()
+    engine = OpenVinoEngine(config, toy.tensors(config))
+    engine.device = device
+    assert engine._image_streams() == streams
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_what_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     config = toy.config()
@@ -39,7 +65,7 @@ def test_what_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -
     compiled_in = []
 
     class Graph:
-        def __init__(self, build: object, device: str, precision: str, mapped: object) -> None:
+        def __init__(self, build: object, device: str, precision: str, mapped: object, streams: int) -> None:
             compiled_in.append(precision)
 
         def __call__(self, *inputs: np.ndarray) -> np.ndarray:

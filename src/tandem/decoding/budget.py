@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-from tandem.prefetch import cores
+from tandem.processor import cores
 
 _LEAST = 512 * 2**20
 _PER_CORE = 128 * 2**20  # three photos of 12 megapixels on each core

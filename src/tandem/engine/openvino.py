@@ -33,6 +33,7 @@ from tandem.engine.inputs import (
 from tandem.engine.memory import ReleasePages, mappings
 from tandem.engine.openvino_text import OpenVinoTextEngine
 from tandem.engine.token_trie import token_tries
+from tandem.processor import cores
 from tandem.towers import has_part
 from tandem.towers.parts.tensors import Tensors, parts
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     import openvino as ov
 
 BATCH_IMAGES = 32  # bounds the memory of a call; larger batches are no faster (measured)
+# A small image tower is computed by one thread for each core, which share nothing but the weights (docs/log.md)
+WEIGHTS_OF_STREAM = 16_000_000
+IMAGES_OF_STREAM = 16
 
 # How much one tower computes in numpy before it is compiled: what costs less than compiling does (docs/log.md)
 IMAGES_BEFORE_COMPILING = 1
@@ -83,9 +87,11 @@ class OpenVinoEngine:
         if len(pixels):
             kind = "u8" if pixels.dtype == np.uint8 else "f32"
             build = functools.partial(_graphs().image_graph, self.config, self._tensors, kind, normalize)
-            tower = self._tower(("image", kind, normalize), build)
-            for start in range(0, len(pixels), BATCH_IMAGES):
-                part = slice(start, start + BATCH_IMAGES)
+            streams = self._image_streams()
+            tower = self._tower(("image", kind, normalize), build, streams)
+            batch = max(BATCH_IMAGES, IMAGES_OF_STREAM * streams)
+            for start in range(0, len(pixels), batch):
+                part = slice(start, start + batch)
                 vectors[part] = tower(pixels[part])
         return vectors
 
@@ -170,10 +176,17 @@ class OpenVinoEngine:
             self._computed_in_numpy[tower] += amount
             return self._computed_in_numpy[tower] <= allowance
 
-    def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"]) -> CompiledGraph:
+    def _image_streams(self) -> int:
+        """How many parts of a batch of images are computed at the same time, by a core each."""
+        if self.device != "CPU":
+            return 1
+        weights = sum(self._tensors[name].size for name in self._tensors if name.startswith("visual."))
+        return cores() if weights <= WEIGHTS_OF_STREAM else 1
+
+    def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"], streams: int = 1) -> CompiledGraph:
         with self._lock:
             if key not in self._towers:
-                self._towers[key] = CompiledGraph(build, self.device, self.precision, self._mapped)
+                self._towers[key] = CompiledGraph(build, self.device, self.precision, self._mapped, streams)
             return self._towers[key]
 
 
