@@ -64,7 +64,7 @@ def test_buckets_are_full_and_within_their_bound(most: int) -> None:
 
 def test_bfloat16_is_refused_on_an_old_graphics_card(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
-    from tandem.engine.torch_text import torch_precision
+    from tandem.engine.torch_device import torch_precision
 
     device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)

@@ -16,6 +16,8 @@ from tandem.towers import tower_type
 
 BATCH_TOKENS = 1024  # of a bucket, padding included: enough to fill the cores, and small enough for the caches
 
+LENGTH_STEP = 8  # of `fixed_buckets`: ten lengths for a context of 77, for at most 7 tokens too many
+
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
@@ -159,6 +161,27 @@ def buckets(
     reach = np.full_like(last, token_ids.shape[1] - 1) if text.fixed_length else last
     for rows, tokens in length_buckets(reach, batch_tokens):
         yield rows, np.ascontiguousarray(token_ids[rows, :tokens]), last[rows]
+
+
+def fixed_buckets(
+    token_ids: NDArray[np.int32], text: TextTower, batch_tokens: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int32]]]:
+    """Cut a batch into buckets of few different lengths: (rows, their ids [rows t]).
+
+    The lengths are multiples of `LENGTH_STEP`, and the context's; there is padding up to them, which reaches no vector.
+    As many texts are in a bucket as a power of two that fits in `batch_tokens`, or fewer in the last of a length.
+    """
+    token_ids = padded(token_ids, text)
+    last = np.full(len(token_ids), token_ids.shape[1] - 1) if text.fixed_length else read_positions(token_ids, text)
+    lengths = np.minimum(-(-(last + 1) // LENGTH_STEP) * LENGTH_STEP, text.context_length)
+    for length in np.unique(lengths):
+        most = 1 << max(batch_tokens // int(length), 1).bit_length() - 1
+        of_length = np.flatnonzero(lengths == length)
+        for start in range(0, len(of_length), most):
+            rows = of_length[start : start + most]
+            ids = token_ids[rows, :length]
+            missing = int(length) - ids.shape[1]
+            yield rows, np.pad(ids, ((0, 0), (0, missing)), constant_values=text.pad_id)
 
 
 def length_buckets(ends: NDArray[np.int32], batch_tokens: int = BATCH_TOKENS) -> Iterator[tuple[NDArray[np.intp], int]]:

@@ -1,4 +1,4 @@
-"""The states of a text tower by torch: of a whole model's, or of one that stands alone; and torch's devices.
+"""The states of a text tower by torch: of a whole model's, or of one that stands alone.
 
 Shapes: n texts, t tokens, w width, l layers, m embeddings that are added.
 """
@@ -8,16 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from tandem.config import TextTower
 from tandem.engine.inputs import check_added, check_text_layers, check_token_ids
-from tandem.errors import EngineError
+from tandem.engine.torch_device import autocast, lower, to_device, torch_device, torch_precision
 from tandem.towers import tower_part
 from tandem.towers.parts.tensors import Tensors
 
 _BATCH_TEXTS = 32
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TorchTextEngine:
@@ -41,7 +40,10 @@ class TorchTextEngine:
         # Copies, which the module then consists of: a file's arrays are read-only
         state = {name: torch.from_numpy(np.array(tensors[name], dtype=np.float32)) for name in tensors}
         module.load_state_dict(state, strict=False, assign=True)  # a tower may have no projection
-        return cls(text, module.eval().to(place), place, torch_precision(place, precision))
+        chosen = torch_precision(place, precision)
+        module = module.eval().to(place)
+        lower(module, chosen)
+        return cls(text, module, place, chosen)
 
     def hidden_states(
         self,
@@ -68,43 +70,3 @@ class TorchTextEngine:
 
     def release(self) -> None:
         """Do nothing: the weights on the device are all there is."""
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which products run in the precision."""
-    dtype = _TYPES[precision]
-    # `enabled` is off for float32, whose dtype autocast would refuse on some devices
-    reduced = dtype is not torch.float32
-    return torch.autocast(device.type, dtype if reduced else torch.bfloat16, enabled=reduced)
-
-
-def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """The array as a tensor on the device."""
-    if not array.flags.writeable:
-        array = array.copy()  # torch warns of read-only memory
-    return torch.from_numpy(array).to(device)
-
-
-def torch_device(name: str | None) -> torch.device:
-    """The device of this name. Raises `EngineError` for one that torch does not find."""
-    kind = (name or "cpu").split(":")[0]
-    found = ["cpu"]
-    if torch.cuda.is_available():
-        found += ["cuda"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        found += ["mps"]
-    if (name or "cpu") not in found:
-        raise EngineError(f"device: torch finds {', '.join(found)} on this machine, not {name!r}")
-    return torch.device(name or kind)
-
-
-def torch_precision(device: torch.device, precision: str) -> str:
-    """The precision to compute in. Raises `EngineError` for one that the device does not have."""
-    if precision == "auto":
-        return "float32"
-    available = list(_TYPES)
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        available.remove("bfloat16")
-    if precision not in available:
-        raise EngineError(f"precision: {device} computes in {', '.join(available)}, not in {precision!r}")
-    return precision
