@@ -204,7 +204,7 @@ def test_only_full_batches_are_compiled():
 
 def test_compiling_can_be_asked_for_in_the_environment(monkeypatch):
     asked = []
-    monkeypatch.setattr(TorchEngine, "compile_image_tower", lambda engine: asked.append(engine))
+    monkeypatch.setattr(TorchEngine, "compile_image_tower", lambda engine: asked.extend([engine]))
     engines("vit")
     assert not asked
     monkeypatch.setenv(module.COMPILE, "1")
