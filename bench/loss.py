@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,26 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def measure(
+    batch: int, width: int, rounds: int, threads: int, device: str, variants: Sequence[str] = tuple(VARIANTS)
+) -> dict[str, dict[str, float]]:
+    """The medians of each variant, each in a process of its own; {} for one that the memory is too small for."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in variants}
+    given = ["--batch", str(batch), "--width", str(width), "--threads", str(threads), "--device", device]
+    for _ in range(rounds):
+        for name in variants:
+            command = [sys.executable, __file__, *given, "--one", name]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                found[name].append(json.loads(done.stdout))
+            elif "OutOfMemoryError" not in done.stderr:
+                raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return {
+        name: {key: statistics.median(row[key] for row in rows) for key in rows[0]} if rows else {}
+        for name, rows in found.items()
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16384)
@@ -110,25 +130,24 @@ def main() -> None:
     if chosen.one:
         print(json.dumps(one(chosen.one, chosen.batch, chosen.width, chosen.threads, chosen.device)))
         return
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
-    for _ in range(chosen.rounds):
-        for name in VARIANTS:
-            command = [sys.executable, __file__, *sys.argv[1:], "--one", name]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[name].append(json.loads(done.stdout))
+    middle = measure(chosen.batch, chosen.width, chosen.rounds, chosen.threads, chosen.device)
     print(
         f"batch {chosen.batch}, width {chosen.width}, {chosen.device}, {chosen.threads} threads, "
         f"torch {torch.__version__}"
     )
-    middle = {name: {key: statistics.median(r[key] for r in rows) for key in rows[0]} for name, rows in found.items()}
     print("| | seconds | CPU seconds | extra memory, MB | loss | its gradient's norm | d scale |")
     print("|---|---|---|---|---|---|---|")
     for name, row in middle.items():
+        if not row:
+            print(f"| {name} | out of memory |")
+            continue
         print(
             f"| {name} | {row['seconds']:.2f} | {row['cpu_seconds']:.2f} | {row['extra_mb']:.0f} | {row['loss']:.6f} | "
             f"{row['images_norm']:.6g} | {row['scale_gradient']:.6g} |"
         )
     for ours, theirs in (("blocks", "plain"), ("blocks sigmoid", "plain sigmoid")):
+        if not middle[ours] or not middle[theirs]:
+            continue
         ratios = {key: middle[ours][key] / middle[theirs][key] for key in ("seconds", "extra_mb")}
         print(f"{ours}: {ratios['seconds']:.2f}x the time, {ratios['extra_mb']:.3f}x the memory")
 

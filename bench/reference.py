@@ -41,8 +41,15 @@ def machine() -> str:
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     flags = next((line for line in lines if line.startswith("flags")), "")
     wide = " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags.split())
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("openvino", "torch", "transformers"))
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("openvino", "torch", "transformers"))
     return f"{names[0] if names else platform.processor()} ({wide}), {os.cpu_count()} cores; {versions}"
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "is not installed"
 
 
 def load_note() -> str:

@@ -1,6 +1,6 @@
 """Pairs a second of a training step, and the loss curve, over a plain loop written as open_clip does it.
 
-    python bench/train_step.py [--rounds 5] [--batch 64] [--layers 12] [--data FOLDER]
+    python bench/train_step.py [--rounds 5] [--batch 64] [--layers 12] [--compile] [--data FOLDER]
     python bench/train_step.py --curve [--steps 300]
 
 The plain loop: 77 tokens always, autocast, torch's own multi-head attention, AdamW that walks over the weights one by
@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.recipe import Optimiser, Parallel, Recipe, Source
 from tandem.train.step.optimiser import build_optimiser
 
-Step = Callable[[np.ndarray, np.ndarray], float]  # pixels uint8 [n s s 3], ids int32 [n 77] -> the loss
+Rows = np.ndarray | Tensor
+Step = Callable[[Rows, Rows], float]  # pixels uint8 [n s s 3], ids int32 [n 77] -> the loss
 
 
 # --- the plain loop ----------------------------------------------------------------------------------------------
@@ -79,7 +81,7 @@ def plain_text(model: CLIP, ids: Tensor, mask: Tensor) -> Tensor:
     return x[ids.argmax(dim=-1), torch.arange(x.shape[1])] @ model.text.text_projection
 
 
-def plain_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
+def plain_step(model: CLIP, chosen: Optimiser, precision: Precision, device: str = "cpu") -> Step:
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     exempt = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": exempt, "weight_decay": 0.0}, {"params": decayed, "weight_decay": chosen.weight_decay}]
@@ -87,19 +89,20 @@ def plain_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
         groups, lr=chosen.learning_rate, betas=(chosen.beta1, chosen.beta2), eps=chosen.epsilon, foreach=False
     )
     t = model.config.text.context_length
-    mask = torch.full((t, t), -math.inf).triu(1)
+    mask = torch.full((t, t), -math.inf, device=device).triu(1)
     mean, std = (
-        torch.tensor(v).view(3, 1, 1) for v in (model.config.preprocessing.mean, model.config.preprocessing.std)
+        torch.tensor(v, device=device).view(3, 1, 1)
+        for v in (model.config.preprocessing.mean, model.config.preprocessing.std)
     )
 
-    def step(pixels: np.ndarray, ids: np.ndarray) -> float:
-        images_in = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    def step(pixels: Rows, ids: Rows) -> float:
+        images_in = (torch.as_tensor(pixels).to(device).permute(0, 3, 1, 2).float() / 255 - mean) / std
         optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bfloat16"):
             images = F.normalize(plain_image(model, images_in), dim=-1)
-            texts = F.normalize(plain_text(model, torch.from_numpy(ids).long(), mask), dim=-1)
+            texts = F.normalize(plain_text(model, torch.as_tensor(ids).to(device).long(), mask), dim=-1)
             logits = model.logit_scale.exp() * images @ texts.T
-            labels = torch.arange(len(logits))
+            labels = torch.arange(len(logits), device=device)
             loss = (F.cross_entropy(logits, labels) + F.cross_entropy(logits.T, labels)) / 2
         loss.backward()
         optimiser.step()
@@ -113,20 +116,25 @@ def plain_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
 # --- ours --------------------------------------------------------------------------------------------------------
 
 
-def our_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
+def our_step(
+    model: CLIP, chosen: Optimiser, precision: Precision, device: str = "cpu", parallel: Parallel | None = None
+) -> Step:
     from tandem.train.parallel.process import single_process
+    from tandem.train.parallel.wrapping import wrap
+    from tandem.train.run.assembly import blocks
     from tandem.train.step.gradient import gradient
 
+    parallel, processes = parallel or Parallel(), single_process(device)
     recipe = Recipe("bench", "", model.config, (Source("", per_batch=1),), 1, optimiser=chosen)
-    towers, objective = Towers(model, precision), ContrastiveObjective(model, recipe)
+    towers, objective = Towers(model, precision).to(device), ContrastiveObjective(model, recipe)
+    wrapped = wrap(towers, blocks(model), model.scaling(), parallel, processes)
     optimiser = build_optimiser(towers, objective, chosen)
-    processes = single_process()
 
-    def step(pixels: np.ndarray, ids: np.ndarray) -> float:
+    def step(pixels: Rows, ids: Rows) -> float:
         n = len(pixels)
-        batch = DeviceBatch(torch.from_numpy(pixels), torch.from_numpy(ids), n, n)
+        batch = DeviceBatch(torch.as_tensor(pixels).to(device), torch.as_tensor(ids), n, n)
         optimiser.zero_grad(set_to_none=True)
-        losses = gradient(towers, objective, batch, Parallel(), processes)
+        losses = gradient(wrapped, objective, batch, parallel, processes)
         optimiser.step()
         objective.cap()
         return losses["loss"].item()
@@ -154,27 +162,35 @@ def speed(arguments: argparse.Namespace) -> None:
     ids = captions(arguments.data)
     draw = np.random.default_rng(0)
     n, chosen = arguments.batch, Optimiser()
-    sides = {"plain": plain_step, "tandem": our_step}
+    sides: dict[str, Callable[[CLIP, Optimiser, Precision], Step]] = {"plain": plain_step, "tandem": our_step}
+    if arguments.compile:
+        sides["tandem, compiled"] = partial(our_step, parallel=Parallel(compile=True))
     steps = {name: make(initialise(CLIP(config), 1), chosen, "bfloat16") for name, make in sides.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    spent: dict[str, list[float]] = {name: [] for name in sides}
+    first: dict[str, float] = {}
     lengths = []
     for round_ in range(arguments.rounds + 1):
         pixels = draw.integers(0, 256, (n, 224, 224, 3), np.uint8)
         rows = ids[draw.integers(len(ids), size=n)]
         lengths.append((rows == config.text.end_id).argmax(1).mean() + 1)
         for name in sorted(steps, reverse=bool(round_ % 2)):
-            before = time.perf_counter()
+            before, spent_before = time.perf_counter(), time.process_time()
             steps[name](pixels, rows)
-            if round_:  # the first of each warms up
-                seconds[name].append(time.perf_counter() - before)
+            if not round_:  # the first of each warms up
+                first[name] = time.process_time() - spent_before
+                continue
+            seconds[name].append(time.perf_counter() - before)
+            spent[name].append(time.process_time() - spent_before)
     median = {name: statistics.median(times) for name, times in seconds.items()}
     print(
         f"ViT-B/32 and its text tower ({arguments.layers} layers), batch {n}, bfloat16, "
         f"{np.mean(lengths):.1f} tokens a caption"
     )
-    print("| | s a step | pairs/s |\n|---|---|---|")
+    print("| | s a step | pairs/s | CPU seconds | of the first step |\n|---|---|---|---|---|")
     for name, value in median.items():
-        print(f"| {name} | {value:.2f} | {n / value:.1f} |")
+        cpu = statistics.median(spent[name])
+        print(f"| {name} | {value:.2f} | {n / value:.1f} | {cpu:.2f} | {first[name]:.1f} |")
     ratios = [a / b for a, b in zip(seconds["plain"], seconds["tandem"], strict=True)]
     print(
         f"\nratio {median['plain'] / median['tandem']:.2f} (of pairs of rounds: {min(ratios):.2f} to {max(ratios):.2f})"
@@ -203,6 +219,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--layers", type=int, default=12, help="fewer, for a quick look")
+    parser.add_argument("--compile", action="store_true", help="also with the blocks compiled")
     parser.add_argument("--curve", action="store_true")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
