@@ -13,7 +13,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell echo $$(( $(CORES) + 2 )))
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test quick check format docs clean
+.PHONY: demo test quick check format docs bench clean
 
 demo: .venv/.demo
 	$(BIN)/tandem demo
@@ -40,8 +40,13 @@ docs: .venv/.dev
 	$(BIN)/python docs/refresh.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# Tandem beside its peers, on an idle machine: docs/benchmarks.md. `make bench ROWS=images,files` measures these rows anew;
+# BENCH=--trial shows on any machine that all works. Peers are installed beside Tandem, never with it.
+bench: .venv/.dev .venv-bench/.done .venv-bench-openvino/.done
+	$(BIN)/python bench/benchmark.py --rows '$(ROWS)' $(BENCH)
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	rm -rf .venv .venv-bench .venv-bench-openvino build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer")'
@@ -53,4 +58,12 @@ $(BIN)/python:
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[dev]'
+	touch $@
+
+.venv-bench/.done: bench/peers.txt constraints.txt
+.venv-bench-openvino/.done: bench/peers-openvino.txt constraints.txt
+.venv-bench/.done .venv-bench-openvino/.done:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@

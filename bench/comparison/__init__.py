@@ -1,0 +1,1 @@
+"""Tandem beside its peers: `bench/benchmark.py`. Each peer runs in a process of its own (`bench/peers/`)."""
