@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -107,15 +108,35 @@ def test_there_is_something_to_run() -> None:
     assert len(commands()) >= 10
 
 
+@pytest.fixture
+def here(folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is where a reader would be, though its modules are imported already."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", environment["HF_HUB_CACHE"])
+    monkeypatch.chdir(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "remark", "code"), blocks("python"), ids=lambda value: value[:40])
-def test_python_blocks_run(place: str, remark: str, code: str, folder: Path, environment: dict[str, str]) -> None:
+def test_python_blocks_run(
+    place: str, remark: str, code: str, folder: Path, environment: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    """In this process, where nothing is imported or compiled again; in one of its own what adds to Tandem itself."""
     pytest.importorskip("matplotlib")
     with served(folder, environment) if remark == "served" else nullcontext("") as address:
-        _run_python(place, code.replace("http://127.0.0.1:8000", address) if address else code, folder, environment)
+        code = code.replace("http://127.0.0.1:8000", address) if address else code
+        if place.startswith("docs/how-to/"):
+            _run_alone(place, code, folder, environment)
+            return
+        request.getfixturevalue("here")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", category=UserWarning)
+            exec(compile(code, place, "exec"), {"__name__": "__main__"})
 
 
-def _run_python(place: str, code: str, folder: Path, environment: dict[str, str]) -> None:
+def _run_alone(place: str, code: str, folder: Path, environment: dict[str, str]) -> None:
     strict = "import warnings\nwarnings.filterwarnings('error', category=UserWarning)\n"
     with Child(DOCUMENTS, strict + code, environment=environment, cwd=folder) as process:
         said = process.stderr.read()
@@ -140,17 +161,10 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_shell_lines_run_in_their_order(
-    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_shell_lines_run_in_their_order(here: None, capfd: pytest.CaptureFixture[str]) -> None:
     """Those that need a shell in one; the others in this process, where nothing is imported again."""
     pytest.importorskip("pyarrow")
     assert len(commands()) > 30
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", environment["HF_HUB_CACHE"])
-    monkeypatch.chdir(folder)
     for place, remark, line in commands():
         words = shlex.split(line, comments=True)
         if remark == "long":

@@ -85,8 +85,9 @@ def _export(graph: nn.Module, example: Tensor, name: str, free: dict[int, Any], 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        # Strict tracing follows len(tensor) as a symbol; the exporter's own tracing would fix the batch at its example.
-        program = torch.export.export(graph.eval(), (example,), dynamic_shapes=(free,), strict=True)
+        # Weights that want gradients would be traced for them, too. Towers say `shape[0]` for the batch: `len()` would fix
+        # it at the example's.
+        program = torch.export.export(graph.eval().requires_grad_(False), (example,), dynamic_shapes=(free,))
         torch.onnx.export(
             program,
             (),

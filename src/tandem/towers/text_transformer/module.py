@@ -51,7 +51,7 @@ class Module(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """ids [n t] -> [n d], not of unit length. Texts of a fixed length are padded here."""
         ids = self._padded(ids)
-        rows = torch.arange(len(ids), device=ids.device) * ids.shape[1]
+        rows = torch.arange(ids.shape[0], device=ids.device) * ids.shape[1]
         if self.text.pooling == "end":
             is_end: Tensor = ids == self.text.end_id  # type: ignore[assignment]  # a comparison of tensors
             read_at = is_end.int().argmax(dim=1) + rows

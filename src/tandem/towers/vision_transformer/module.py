@@ -57,7 +57,7 @@ class Module(nn.Module):
         """
         x, rotary = self._embed(pixels, kept), self._rotation(pixels, kept)
         if self.vision.pooling == "class":
-            starts = torch.arange(len(x), device=x.device) * x.shape[1]
+            starts = torch.arange(x.shape[0], device=x.device) * x.shape[1]
             return self._project(self.ln_post(self.transformer(x, causal=False, chosen=starts, rotary=rotary)))
         x = self.transformer(x, causal=False, rotary=rotary)
         if self.pool is not None:
@@ -86,7 +86,7 @@ class Module(nn.Module):
 
     def _embed(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
         """[n 3 H W] -> [n t w]"""
-        n, p = len(pixels), self.vision.patch_size
+        n, p = pixels.shape[0], self.vision.patch_size
         grid = self._grid(pixels)
         pixels = pixels[:, :, : grid[0] * p, : grid[1] * p]
         if self.vision.stem:
