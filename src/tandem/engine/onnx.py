@@ -85,8 +85,7 @@ def _export(graph: nn.Module, example: Tensor, name: str, free: dict[int, Any], 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
-        # Weights that want gradients would be traced for them, too. Towers say `shape[0]` for the batch: `len()` would fix
-        # it at the example's.
+        # Weights that want gradients are traced for them, too. Towers say `shape[0]`: `len()` would fix the batch.
         program = torch.export.export(graph.eval().requires_grad_(False), (example,), dynamic_shapes=(free,))
         torch.onnx.export(
             program,
