@@ -323,7 +323,7 @@ def at_once(one: Search, queries: Array, where: str | None, clients: int = 8) ->
 
 
 def milvus(data: Data, folder: Path, server: str) -> dict[str, Any]:
-    from tandem.search.stores.backends import create_store, exists, remove
+    from tandem.search.stores.backends import backend, create_store, exists
     from tandem.search.stores.protocol import Records, Schema
 
     if exists(server):
@@ -353,7 +353,7 @@ def milvus(data: Data, folder: Path, server: str) -> dict[str, Any]:
         return result
     finally:
         store.close()
-        remove(server)
+        backend(server).remove()
 
 
 def fit(data: Data, file: Path) -> None:

@@ -1,6 +1,7 @@
 """Steps of the local store that cost little while it is small, and must not grow with the square of its size."""
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,59 @@ def test_an_index_grows_in_place_and_not_the_one_that_is_searched(
         with store.snapshots.take() as snapshot:
             assert snapshot.state.index_rows == 2500
         assert [hit.id for hit in store.search(query, 5)[0]] == exact(store, query[0], 5)
+
+
+def test_while_a_large_index_is_read_the_one_before_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index_for_toys(monkeypatch)
+    monkeypatch.setattr(snapshots, "READ_ASIDE_FROM", 1000)
+    url = str(tmp_path / "photos.tandem")
+    filled(url, 1500).close()
+    begin, load = threading.Event(), vector_index.load
+    with EmbeddedBackend(url).open() as reader:
+        query = unit(1, 8)
+        reader.search(query, 5)
+        with EmbeddedBackend(url).open(write=True) as writer:
+            writer.upsert(records(1500, 2500))
+        monkeypatch.setattr(vector_index, "load", lambda *given: begin.wait(20) and load(*given))
+
+        def indexed() -> int:
+            with reader.snapshots.take() as snapshot:
+                index = reader.snapshots.index(snapshot.state)
+                assert index is not None
+                assert snapshot.state.index_rows == 2500
+                return index.rows
+
+        found = [hit.id for hit in reader.search(query, 5)[0]]  # does not wait
+        assert found == exact(reader, query[0], 5)
+        assert indexed() == 1500
+        begin.set()
+        assert reader.snapshots._reading is not None
+        reader.snapshots._reading.join(20)
+        assert indexed() == 2500
+        assert [hit.id for hit in reader.search(query, 5)[0]] == found
+
+
+def test_one_who_reads_an_earlier_commit_uses_the_index_of_a_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Its own is gone. What came after its commit is not found."""
+    index_for_toys(monkeypatch)
+    url = str(tmp_path / "photos.tandem")
+    filled(url, 1500).close()
+    late = unit(1000, 1500)[:1]
+    with EmbeddedBackend(url).open() as reader, reader.reading():
+        before = {where: exact(reader, late[0], 5, where) for where in (None, "number >= 500")}
+        with EmbeddedBackend(url).open(write=True) as writer:
+            writer.upsert(records(1500, 2500))
+        with reader.snapshots.take(own=True) as snapshot:
+            later = reader.snapshots.index(snapshot.state)
+        assert later is not None
+        assert later.rows == 2500
+        for where, right in before.items():
+            assert [hit.id for hit in reader.search(late, 5, where=where)[0]] == right
+        with reader.snapshots.take() as snapshot:
+            assert reader.snapshots.index(snapshot.state) is later
+    assert not [each for each in recwarn if "index" in str(each.message)]
 
 
 def test_how_far_an_index_may_be_behind() -> None:

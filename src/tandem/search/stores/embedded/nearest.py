@@ -171,7 +171,7 @@ def _index_candidates(queries: Vectors, k: int, rows: Rows, index: VectorIndex) 
         for first in range(0, len(unanswered), max(1, 1_000_000 // wanted)):
             some = unanswered[first : first + max(1, 1_000_000 // wanted)]
             for query, row in zip(some, index.search(queries[some], wanted, probes, bits), strict=True):
-                named = row[row >= 0]
+                named = row[(row >= 0) & (row < rows.count)]  # the index may know rows of a later commit
                 # A filter that keeps only rows far from the query leaves few: then search more lists.
                 if len(named) >= max(2 * k, wanted // 2):
                     found[query] = named

@@ -31,6 +31,7 @@ from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.protocol import Schema
 
 CACHED_FILTERS, CACHED_FILTER_BYTES = 8, 256 << 20  # at most; the latest in any case
+READ_ASIDE_FROM = 2_000_000  # rows of an index: reading it takes 0.2 s
 FILTER_S = 20.0  # measured: LIKE over 1 M paths takes 0.3 s
 
 
@@ -83,7 +84,8 @@ class Snapshots:
         self._vectors: VectorFile | None = None
         self._deleted: tuple[str, Positions, int] = ("", np.empty(0, np.int64), 0)  # and their checksum
         self._mask: tuple[tuple[str, int, int], Mask] = (("", 0, 0), np.empty(0, np.bool_))
-        self._index: tuple[str, VectorIndex | None] = ("", None)
+        self._index: tuple[str, str, VectorIndex | None] = ("", "", None)  # its file, that of its vectors, and itself
+        self._reading: threading.Thread | None = None  # another index
         self._filters: OrderedDict[tuple[int, str], Positions] = OrderedDict()
         self._closed = False
         self._held = _Held()
@@ -185,13 +187,33 @@ class Snapshots:
         return positions
 
     def index(self, state: State) -> VectorIndex | None:
-        """The index that a state names; None if it names none, or that one is damaged."""
+        """The index that a state names; None if it names none, or that one is damaged.
+
+        Of the same vectors a later one serves, too; and an earlier one while a large one is read, which takes seconds:
+        what came after it is compared exactly.
+        """
         if not state.index:
             return None
         with self._lock:
-            if self._index[0] != state.index:
-                self._index = (state.index, self.load_index(state))
-            return self._index[1]
+            name, vectors, index = self._index
+            if name == state.index:
+                return index
+            rows = index.rows if index is not None and vectors == state.vectors else 0
+            if rows >= state.index_rows:
+                return index
+            if 2 * rows < state.index_rows or state.index_rows < READ_ASIDE_FROM:
+                self._index = (state.index, state.vectors, self.load_index(state))
+                return self._index[2]
+            if self._reading is None or not self._reading.is_alive():
+                self._reading = threading.Thread(target=self._read_aside, args=(state,), daemon=True)
+                self._reading.start()
+            return index
+
+    def _read_aside(self, state: State) -> None:
+        index = self.load_index(state)
+        with self._lock:
+            if not self._closed and self._index[1] == state.vectors:
+                self._index = (state.index, state.vectors, index)
 
     def load_index(self, state: State) -> VectorIndex | None:
         """The same, read anew for the caller alone."""
@@ -204,7 +226,7 @@ class Snapshots:
             for connection, _ in self._idle:
                 connection.close()
             self._idle.clear()
-            self._vectors, self._index = None, ("", None)
+            self._vectors, self._index = None, ("", "", None)
             self._filters.clear()
 
     def _read_only_stamp(self) -> object:

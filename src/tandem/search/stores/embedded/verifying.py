@@ -6,7 +6,7 @@ Knows the files of a store; it reads no image and knows no model.
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -63,50 +63,66 @@ def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]
         yield Finding("database", "the list of deleted rows is damaged")
     damaged: list[str] = []
     without_blobs: list[str] = []
-    positions: list[int] = []
-    ids: list[str] = []
-    selection = Selection(schema, tuple(schema.columns))
-    for read in _pages(connection, selection):
+    sound = 0
+    vectors = _VectorCheck(connection, folder, state, schema)
+    for read in _pages(connection, Selection(schema, tuple(schema.columns))):
         damaged += [str(id) for _, id in read.damaged]
         without_blobs += [str(id) for _, id in read.without_blobs]
-        positions += [int(str(row[0])) for row in read.rows]
-        ids += [str(row[1]) for row in read.rows]
+        sound += len(read.rows)
+        vectors.look_at(read.rows)
     if damaged:
         yield Finding("records", "what is stored of them is damaged", tuple(damaged))
-    if (missing := state.live - len(ids) - len(damaged)) > 0:
+    if (missing := state.live - sound - len(damaged)) > 0:
         yield Finding("records", f"{missing:,} records are missing")
     if without_blobs:
         yield Finding("thumbnails", "their thumbnails are damaged", tuple(without_blobs))
-    yield from _vector_findings(connection, folder, state, schema, np.array(positions, np.int64), ids)
+    yield from vectors.findings()
+    yield from _checksum_findings(connection, state)
     if state.index:
         index = folder / state.index
         if not index.is_file() or vector_index.checksum_of(index) != state.index_checksum:
             yield Finding("index", f"the index {index.name} is damaged or missing; it can be made again")
 
 
-def _vector_findings(
-    connection: sqlite3.Connection, folder: Path, state: State, schema: Schema, positions: np.ndarray, ids: list[str]
-) -> Iterator[Finding]:
-    path = folder / state.vectors
-    try:
-        file = _vectors_of(connection, path, schema.dimensions)
-    except FileNotFoundError:
-        yield Finding("vectors", f"the file {path.name} is missing", tuple(ids))
-        return
-    rows = path.stat().st_size // file.row_bytes
-    if rows < state.rows:
-        yield Finding("vectors", f"the file {path.name} was cut short: {rows:,} of {state.rows:,} rows are left")
-    inside = (positions >= 0) & (positions < rows)
-    sound = np.zeros(len(positions), np.bool_)
-    sound[inside] = np.isin(positions[inside], file.sound(positions[inside]))
-    if not sound.all():
-        empty = np.zeros(len(positions), np.bool_)
-        for row in np.flatnonzero(~sound & inside).tolist():
-            empty[row] = not file.read_raw(int(positions[row]), int(positions[row]) + 1).any()
-        if (wrong := np.flatnonzero(~sound & ~empty)).size:
-            yield Finding("vectors", "their vectors are damaged", tuple(ids[row] for row in wrong.tolist()))
-        if empty.any():
-            yield Finding("vectors", "they have no vectors", tuple(ids[row] for row in np.flatnonzero(empty).tolist()))
+class _VectorCheck:
+    """Which records have vectors that are not what was written. Keeps the ids of these only: ten million take 1 GB."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path, state: State, schema: Schema) -> None:
+        self._path, self._state = folder / state.vectors, state
+        self._damaged: list[str] = []
+        self._empty: list[str] = []
+        try:
+            self._file: VectorFile | None = _vectors_of(connection, self._path, schema.dimensions)
+            self._rows = self._path.stat().st_size // self._file.row_bytes
+        except FileNotFoundError:
+            self._file, self._rows = None, 0
+
+    def look_at(self, records: Sequence[tuple[Value, ...]]) -> None:
+        """Records of one page: position, id, values."""
+        positions = np.array([int(str(row[0])) for row in records], np.int64)
+        inside = (positions >= 0) & (positions < self._rows)
+        sound = np.zeros(len(positions), np.bool_)
+        if self._file is not None:
+            sound[inside] = np.isin(positions[inside], self._file.sound(positions[inside]))
+        for number in np.flatnonzero(~sound).tolist():
+            row = int(positions[number])
+            is_empty = self._file is not None and inside[number] and not self._file.read_raw(row, row + 1).any()
+            (self._empty if is_empty else self._damaged).append(str(records[number][1]))
+
+    def findings(self) -> Iterator[Finding]:
+        if self._file is None:
+            yield Finding("vectors", f"the file {self._path.name} is missing", tuple(self._damaged))
+            return
+        if self._rows < self._state.rows:
+            cut = f"{self._rows:,} of {self._state.rows:,} rows are left"
+            yield Finding("vectors", f"the file {self._path.name} was cut short: {cut}")
+        if self._damaged:
+            yield Finding("vectors", "their vectors are damaged", tuple(self._damaged))
+        if self._empty:
+            yield Finding("vectors", "they have no vectors", tuple(self._empty))
+
+
+def _checksum_findings(connection: sqlite3.Connection, state: State) -> Iterator[Finding]:
     if not state.has_checksums:
         yield Finding("checksums", "it was made by an earlier version; --repair adds checksums")
     elif checksum_table.reach(connection, state.vectors) < state.rows or not _has_all(connection, state):
