@@ -1,5 +1,6 @@
 """Steps of the local store that cost little while it is small, and must not grow with the square of its size."""
 
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -55,6 +56,24 @@ def test_rows_far_from_each_other_read_their_own_checksums(tmp_path: Path) -> No
     file = vector_file.VectorFile(tmp_path / "v.f32", rows.shape[1], lambda blocks: asked.append(list(blocks)) or {})
     file.gather(np.array([5, 512 * 70, 512 * 70 + 3, 512 * 150]))
     assert asked == [[0, 70, 150]]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no such advice")
+def test_rows_are_asked_for_at_once_before_they_are_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = unit(1000)
+    vector_file.append(tmp_path / "v.f32", 0, rows)
+    advised: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda file, at, length, advice: advised.append(at // length))
+    file = vector_file.VectorFile(tmp_path / "v.f32", rows.shape[1])
+    np.testing.assert_array_equal(file.gather(np.array([3, 500])), rows[[3, 500]])
+    file.gather(np.array([3, 500, 999]))
+    assert advised == [3, 500, 999]  # those that were read before are in memory
+    monkeypatch.setattr(vector_file, "_memory_bytes", lambda: rows.nbytes)
+    file = vector_file.VectorFile(tmp_path / "v.f32", rows.shape[1])
+    advised.clear()
+    file.gather(np.array([3, 500]))
+    file.gather(np.array([3, 500]))
+    assert advised == [3, 500, 3, 500]  # of a file that does not fit they may be gone
 
 
 def test_an_index_names_only_rows_whose_bits_are_set(tmp_path: Path) -> None:
