@@ -23,6 +23,7 @@ from mcp.types import jsonrpc_message_adapter  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
 from tandem.mcp_server import server  # noqa: E402
+from tandem.mcp_server.lines import MAX_LINE_BYTES, TOO_LONG, BoundedLines  # noqa: E402
 from tandem.mcp_server.toolbox import LOOK_SIDE, Toolbox  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -157,6 +158,7 @@ def test_unreadable_lines_on_standard_input_end_nothing(photos: Path) -> None:
     lines = [
         b"{",
         b'"\xff',
+        b"[" * (MAX_LINE_BYTES + 1),
         json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin}).encode(),
         b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{"text":"\\ud800"}}}',
     ]
@@ -171,8 +173,16 @@ def test_unreadable_lines_on_standard_input_end_nothing(photos: Path) -> None:
             answers.append(json.loads(process.stdout.readline()))
         process.stdin.close()
         assert process.wait(60) == 0
-    assert [answer["id"] for answer in answers] == [None, None, 1, 2]
-    assert ["error" in answer for answer in answers] == [True, True, False, True]
+    assert [answer["id"] for answer in answers] == [None, None, None, 1, 2]
+    assert ["error" in answer for answer in answers] == [True, True, True, False, True]
+    assert answers[2]["error"]["message"] == "no message: a line of more than 4,194,304 bytes"
+
+
+def test_a_line_that_is_too_long_is_skipped_and_never_held() -> None:
+    lines = BoundedLines(io.BytesIO(b"one\n" + b"x" * MAX_LINE_BYTES + b"\n" + b"y" * 3 * MAX_LINE_BYTES + b"\ntwo\n"))
+    assert [lines.readline() for _ in range(4)] == ["one\n", TOO_LONG, TOO_LONG, "two\n"]
+    assert lines.readline() == ""
+    assert BoundedLines(io.BytesIO(b"x" * (MAX_LINE_BYTES + 5))).readline() == TOO_LONG
 
 
 @pytest.mark.slow

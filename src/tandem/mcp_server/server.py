@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import IO, Annotated, Any, ParamSpec, TypeVar, cast
 
 import anyio
 from mcp.server import MCPServer
@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError
 from tandem import __version__
 from tandem.defaults import HITS, LOCATED_TEXTS, MOMENTS
 from tandem.errors import TandemError, did_you_mean
+from tandem.mcp_server.lines import TOO_LONG, standard_input
 from tandem.mcp_server.toolbox import LOOK_SIDE, MAX_HITS, MAX_LABELS, MAX_SIDE, Toolbox
 
 INSTRUCTIONS = (
@@ -72,7 +73,11 @@ class _Server(MCPServer[Any]):
     async def run_stdio_async(self) -> None:
         """As the package's, which drops lines that are no messages: whoever sent one would wait for ever."""
         server = self._lowlevel_server
-        async with stdio_server() as (heard, answers):
+        with standard_input() as lines:
+            await self._answer(server, anyio.wrap_file(cast(IO[str], lines)))  # only lines are asked for
+
+    async def _answer(self, server: Any, lines: Any) -> None:
+        async with stdio_server(lines) as (heard, answers):
             send, understood = anyio.create_memory_object_stream[SessionMessage | Exception](0)
 
             async def listen() -> None:
@@ -125,7 +130,8 @@ def _unreadable(error: Exception) -> JSONRPCError | None:
         if isinstance(identifier, bool) or not isinstance(identifier, int | str):
             identifier = None
     code = INVALID_REQUEST if is_json else PARSE_ERROR
-    said = ErrorData(code=code, message=f"no message: {first.get('msg', type(error).__name__)}")
+    why = TOO_LONG if given == TOO_LONG else first.get("msg", type(error).__name__)
+    said = ErrorData(code=code, message=f"no message: {why}")
     return JSONRPCError(jsonrpc="2.0", id=identifier, error=said)
 
 

@@ -41,6 +41,8 @@ LEAST_READ = 16 * 2**10  # bytes per second that a client must read of its answe
 CHECK_READ_S = 10.0
 MOST_UNREAD = 512 * 2**20  # bytes of answers that clients have not read yet, all together
 MAX_PIPELINED = 100  # requests sent before the first of them is answered
+# A body may come in this many parts, or in larger ones: each costs a step of Python, however small it is.
+SMALL_PARTS, SMALL_PART_BYTES = 4096, 32
 
 
 def protocol(settings: Settings) -> type[asyncio.Protocol]:
@@ -67,6 +69,7 @@ class Limited(_Protocol):
     _reading: asyncio.TimerHandle | None = None
     _header_bytes = 0  # received while no request was there
     _in_headers = True
+    _parts = _body_bytes = 0  # of the request that is being received
     _unread = 0
     unread_since = 0.0
     idle_since = 0.0
@@ -113,7 +116,16 @@ class Limited(_Protocol):
         """httptools has seen the beginning of headers; h11 has a limit of its own and never calls this."""
         self._header_bytes = 0
         self._in_headers = True
+        self._parts = self._body_bytes = 0
         super().on_message_begin()  # type: ignore[misc]
+
+    def on_body(self, body: bytes) -> None:
+        """httptools has a part of a body, a chunk at most. What is raised ends the parsing, and is answered 400."""
+        self._parts += 1
+        self._body_bytes += len(body)
+        if self._parts > SMALL_PARTS and self._body_bytes < SMALL_PART_BYTES * self._parts:
+            raise ValueError(f"a body in more than {SMALL_PARTS:,} parts of a few bytes")
+        super().on_body(body)  # type: ignore[misc]
 
     def on_response_complete(self) -> None:
         self.idle_since = time.monotonic()
@@ -201,7 +213,8 @@ class Limited(_Protocol):
     # --- what is not a request --------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ProblemError(400, "Bad Request", "expected an HTTP/1.1 request"))
+        many = f", got a body in more than {SMALL_PARTS:,} parts of a few bytes" if self._parts > SMALL_PARTS else ""
+        self._refuse(ProblemError(400, "Bad Request", f"expected an HTTP/1.1 request{many}"))
 
     def _refuse(self, problem: ProblemError) -> None:
         """Answer without a request, and close."""
