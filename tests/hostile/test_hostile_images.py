@@ -25,7 +25,7 @@ from tandem.errors import ImageError
 from tandem.image import Limits, load_image
 
 MEGABYTES = 300
-SERVER_BYTES = 352_000_000  # that a server lets the decoding of one image take
+SERVER_BYTES = 384_000_000  # that a server lets the decoding of one image take
 IMPORTED = ("tandem.image", "tandem.decoding.process")
 
 

@@ -155,7 +155,7 @@ def test_large_photos_take_the_memory_that_is_promised(server: Server) -> None:
         with costs.measured(server.process.pid) as cost:
             refused = asked(photo(8000, 7990, 6))  # its copy would take 256 MB more
         assert (refused.status_code, cost.memory_bytes < MEMORY) == (413, True)
-        assert "511 MB to decode, more than the limit of 352 MB" in refused.text
+        assert "511 MB to decode, more than the limit of 384 MB" in refused.text
         with costs.measured(server.process.pid) as cost:
             assert asked(*[photo(7000, 6200, 6)] * 3).status_code == 200  # 347 MB each: one at a time
         assert 300 * MB < cost.memory_bytes < 450 * MB

@@ -19,6 +19,7 @@ from tandem.heads.head import Head
 from tandem.heads.head_file import write_head
 from tandem.model import Model
 from tandem.serve.app import build_app
+from tandem.serve.collections.quotas import QuotaError
 from tandem.serve.corrections import Corrections, CorrectionsFullError, check_label
 from tandem.serve.service import Service, open_service
 from tandem.serve.settings import Settings
@@ -226,6 +227,22 @@ def test_a_key_is_asked_for(folder: Path, tmp_path: Path) -> None:
     locked.close()
 
 
+def test_a_key_fills_half_of_the_folder_at_most(tmp_path: Path) -> None:
+    kept = Corrections(tmp_path / "c", key_images=2)
+    for content in (b"1", b"2"):
+        kept.keep(content, "PNG", "cat", "one")
+    with pytest.raises(QuotaError, match="at most 2 images; this one has added 2"):
+        kept.keep(b"3", "PNG", "cat", "one")
+    assert kept.keep(b"1", "PNG", "dog", "one").replaced == "cat"  # what is there may still be corrected
+    kept.keep(b"3", "PNG", "cat", "another")
+    again = Corrections(tmp_path / "c", key_images=2)  # after a restart, too
+    with pytest.raises(QuotaError):
+        again.keep(b"4", "PNG", "cat", "one")
+    again.keep(b"4", "PNG", "cat", "another")
+    again.keep(b"5", "PNG", "cat")  # without keys the folder alone is the bound
+    assert again.counts() == {"cat": 4, "dog": 1}
+
+
 def test_the_folder_is_bounded_and_counted_again(tmp_path: Path) -> None:
     kept = Corrections(tmp_path / "c", max_images=2, max_bytes=10)
     kept.keep(b"1234", "PNG", "cat")
@@ -260,7 +277,7 @@ def test_labels_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             corrections.keep(b"1", "PNG", "cow")  # one of two cats
     assert kept.keep(b"2", "PNG", "cow").counts == {"cow": 1}  # the only dog
     assert kept.keep(b"2", "PNG", "dog").counts == {"dog": 1}
-    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["cat", "dog"]
+    assert sorted(path.name for path in (tmp_path / "c").iterdir() if path.is_dir()) == ["cat", "dog"]
 
 
 def test_what_is_kept_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,6 +329,6 @@ def test_a_disk_that_is_full(folder: Path, tmp_path: Path, monkeypatch: pytest.M
             assert answer.status_code == 507
             assert "No space left on device" in answer.text
             assert str(tmp_path) not in answer.text
-    assert list((tmp_path / "c").iterdir()) == []
+    assert [path.name for path in (tmp_path / "c").iterdir()] == [".uploads.sqlite"]
     assert there.post("/v1/corrections", json=body).status_code == 201  # although --read-only: no collection changes
     server.close()

@@ -22,9 +22,11 @@ from tandem.errors import TandemError
 from tandem.files import sync, write_bytes
 from tandem.search.indexing.image_record import image_id
 from tandem.serve.collections.originals import file_name
+from tandem.serve.collections.quotas import Quota, Uploads
 
 MAX_IMAGES = 10_000
 MAX_BYTES = 2 * 2**30
+KEY_IMAGES, KEY_BYTES = MAX_IMAGES // 2, MAX_BYTES // 2  # of one key: nobody fills the folder alone
 MAX_LABELS = 1_000
 MAX_LABEL_BYTES = 150  # file systems allow 255
 _UNFIT = re.compile(r'[/\\:*?"<>|%]')  # what separates paths, and what Windows cannot name
@@ -51,7 +53,15 @@ class Kept:
 class Corrections:
     """A folder of corrections, bounded in images, bytes and labels. Thread-safe; one process writes to it."""
 
-    def __init__(self, folder: Path, *, max_images: int = MAX_IMAGES, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_images: int = MAX_IMAGES,
+        max_bytes: int = MAX_BYTES,
+        key_images: int = KEY_IMAGES,
+        key_bytes: int = KEY_BYTES,
+    ) -> None:
         """Makes the folder, and counts what is in it. Raises `TandemError` where it cannot be written to."""
         self.folder = folder
         self.max_images, self.max_bytes = max_images, max_bytes
@@ -67,6 +77,7 @@ class Corrections:
                     self._files[file.stem] = file
                     self._count(file.parent.name, 1)
                     self._bytes += file.stat().st_size
+            self._uploads = Uploads(folder, Quota(key_images, key_bytes, max_bytes))
         except OSError as error:
             raise TandemError(f"{folder}: corrections cannot be kept there: {error.strerror or error}") from None
 
@@ -75,11 +86,12 @@ class Corrections:
         with self._lock:
             return dict(sorted(self._counts.items()))
 
-    def keep(self, content: bytes, kind: str, label: str) -> Kept:
-        """Keep an image of a format under a label, durably; one that is there already moves to the new label.
+    def keep(self, content: bytes, kind: str, label: str, key: str | None = None) -> Kept:
+        """Keep an image of a format under a label, durably; one that is there already moves to the new label. It counts
+        for the key that brought it first.
 
         The label is the one that is there already where they differ in case, underscores or the encoding of accents
-        alone. Raises `TandemError` for a label that is no plain name, and `CorrectionsFullError`.
+        alone. Raises `TandemError` for a label that is no plain name, `QuotaError` and `CorrectionsFullError`.
         """
         label = check_label(label)
         name = image_id(content)
@@ -91,7 +103,8 @@ class Corrections:
                 self._check_room(len(content), label)
             elif self._counts[before.parent.name] > 1:  # whose label stays
                 self._check_labels(label)
-            with _full_where_refused(), _no_empty_folder(target.parent):
+            new = {name: len(content)} if before is None else {}
+            with _full_where_refused(), self._counted(key, new), _no_empty_folder(target.parent):
                 made = not target.parent.exists()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
@@ -116,6 +129,18 @@ class Corrections:
                     sync(self.folder)  # a power failure must not bring an empty class back
             counts = {each: self._counts[each] for each in (label, old) if each in self._counts}
             return Kept(label, old if old != label else None, counts)
+
+    @contextlib.contextmanager
+    def _counted(self, key: str | None, new: dict[str, int]) -> Iterator[None]:
+        """Count new images for a key, before they are kept; no longer where that fails. Raises `QuotaError`."""
+        self._uploads.check(key, new)
+        self._uploads.add(key, new)
+        try:
+            yield
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._uploads.remove(list(new))
+            raise
 
     def _count(self, label: str, more: int) -> None:
         self._counts[label] += more

@@ -34,7 +34,7 @@ class Settings:
 
     max_body_bytes: Positive = 32 * 2**20  # of a request
     max_bodies_bytes: Positive = 256 * 2**20  # of all requests in flight; a single one always fits
-    max_pixels: Positive = 64_000_000  # of an image; decoding it may take 5.5 bytes for each
+    max_pixels: Positive = 64_000_000  # of an image; decoding it may take 6 bytes for each
     slow_formats: bool = (
         False  # QOI, JPEG 2000, plain PPM and run-length encoded BMP are read, in processes of their own
     )

@@ -35,7 +35,7 @@ from tandem.serve.settings import Settings
 CACHED_CHARACTERS = 1000  # of a text; longer ones are hardly sent twice
 CACHED_TEXTS = 4096  # for a page that searches while the user types: 8 MB at 512 dimensions
 BACKGROUND_DEADLINE_S = 3600.0
-DECODED_BYTES_A_PIXEL = 5.5  # of memory while an image of the most pixels is decoded; smaller ones may take more
+DECODED_BYTES_A_PIXEL = 6.0  # of memory while an image of the most pixels is decoded; smaller ones may take more
 DECODE_QUEUE_BATCHES = 4  # the decoding queue holds this many requests of the largest size
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]

@@ -11,7 +11,9 @@ from tandem.defaults import MAX_IMAGE_BYTES
 from tandem.errors import ImageError
 from tandem.search import indexed_files
 from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.collections.quotas import QuotaError
 from tandem.serve.corrections import MAX_LABEL_BYTES, Corrections, CorrectionsFullError, check_label
+from tandem.serve.http import clients
 from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
@@ -59,14 +61,19 @@ def router(service: Service) -> BodyRouter:
         check_label(body.params.label)  # before the image is read
         content, kind = await _image(service, body)
         # Shielded: once begun it is finished, even if the client has left.
-        return JSONResponse(await asyncio.shield(asyncio.to_thread(_keep, kept, content, kind, body.params.label)), 201)
+        client = clients.current.get()
+        key = None if client is None else client.key
+        keeping = asyncio.to_thread(_keep, kept, content, kind, body.params.label, key)
+        return JSONResponse(await asyncio.shield(keeping), 201)
 
     return routes
 
 
-def _keep(kept: Corrections, content: bytes, kind: str, label: str) -> dict[str, Any]:
+def _keep(kept: Corrections, content: bytes, kind: str, label: str, key: str | None) -> dict[str, Any]:
     try:
-        found = kept.keep(content, kind, label)
+        found = kept.keep(content, kind, label, key)
+    except QuotaError as error:
+        raise ProblemError(403, "Quota used up", str(error)) from None
     except CorrectionsFullError as error:
         raise ProblemError(507, "Insufficient Storage", str(error)) from None
     return {"label": found.label, "replaced": found.replaced, "labels": found.counts}
