@@ -7,6 +7,7 @@ HITS = 10  # of a search, or images of a label
 LABELS = 3  # of an image
 LOCATED_TEXTS = 16  # that a server takes at once: each has a map of the image
 MAX_IMAGE_BYTES = 128 * 2**20  # of one image's file, wherever it comes from
+MAX_PIXELS = 128_000_000  # of an image: 512 MB decoded; phones take up to 200 million
 MOMENTS = 1  # of one film, before everything else that was found; 0 for all
 TEXT_WEIGHT = 0.5  # of the text in a search by text and image
 # Minimum cosine of near-duplicates, measured with tandem-mini. Photos saved again as JPEG (quality 90), halved in size,

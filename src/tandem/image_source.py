@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tandem import fetch
-from tandem.defaults import MAX_IMAGE_BYTES
+from tandem.defaults import MAX_IMAGE_BYTES, MAX_PIXELS
 from tandem.errors import ImageError, ImageErrorKind, TandemError
 from tandem.files import user_path
 
@@ -33,7 +33,7 @@ class Limits:
     What takes more (AVIF and HEIC of many bits or with transparency, JPEG 2000) may have fewer pixels.
     """
 
-    max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
+    max_pixels: int = MAX_PIXELS
     max_decoded_bytes: int = 1_600_000_000  # of memory while one is decoded: 12.5 for each of `max_pixels`
     max_bytes: int = MAX_IMAGE_BYTES  # of the file
     timeout_s: float = 30.0  # of an http(s) address, all in all

@@ -10,7 +10,7 @@ from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, echo_unread_films, summary
 from tandem.cli.inputs import check_list
-from tandem.cli.options.images import add_exclude
+from tandem.cli.options.images import add_exclude, add_limits
 from tandem.cli.options.indexing import add_caption, add_fast_decode, add_target
 from tandem.cli.options.model import add_model, loading
 from tandem.defaults import BATCH_SIZE
@@ -41,6 +41,7 @@ def add_arguments(parser: Parser) -> None:
         "images or paths, or - for a list of paths on standard input",
     )
     add_exclude(parser)
+    add_limits(parser)
     add_target(parser)
     parser.add_argument(
         "--any-path",

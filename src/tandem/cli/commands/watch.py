@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tandem.cli import stop_signals, terminal
 from tandem.cli.arguments import Parser, describe
 from tandem.cli.exit_codes import DONE
-from tandem.cli.options.images import add_exclude
+from tandem.cli.options.images import add_exclude, add_limits
 from tandem.cli.options.indexing import add_caption, add_fast_decode, add_target
 from tandem.cli.options.model import add_model, loading
 from tandem.errors import TandemError
@@ -32,6 +32,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("sources", nargs="+", metavar="FOLDER", help="a folder, searched through")
     add_exclude(parser)
+    add_limits(parser)
     add_target(parser)
     parser.missing["FOLDER"] = "no folder to follow: tandem watch ~/Pictures --to photos.tandem"
     parser.add_argument("--prune", action="store_true", help="remove photos whose files are gone")

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
-from tandem.cli.arguments import Group, Parser
+from tandem.cli.arguments import Group, Parser, positive
 from tandem.cli.inputs import read_images
+from tandem.defaults import MAX_PIXELS
 from tandem.errors import ImageError, TandemError
 from tandem.files import user_path
 
 if TYPE_CHECKING:
-    from tandem.image import ImageSource
+    from tandem.image import ImageSource, Limits
+
+MEGAPIXEL = 1_000_000
 
 
 def add_images(parser: Parser, nargs: str) -> None:
@@ -26,6 +29,31 @@ def add_images(parser: Parser, nargs: str) -> None:
         "paths on standard input",
     )
     add_exclude(parser)
+    add_limits(parser)
+
+
+def add_limits(parser: Parser) -> None:
+    """`--max-megapixels`, which `options.model.loading` reads."""
+    parser.add_argument(
+        "--max-megapixels",
+        dest="image_megapixels",
+        type=positive,
+        metavar="N",
+        help=f"of a photo; larger ones are skipped ({MAX_PIXELS // MEGAPIXEL}); decoding one may take "
+        "12.5 MB of memory for each",
+    )
+
+
+def limits_of(megapixels: int) -> "Limits":
+    """The limits where photos may have so many megapixels: in memory, as much for each pixel as by default."""
+    from tandem.image_source import DEFAULT_LIMITS, Limits
+
+    more = megapixels * MEGAPIXEL / DEFAULT_LIMITS.max_pixels
+    return Limits(
+        max_pixels=megapixels * MEGAPIXEL,
+        max_decoded_bytes=int(more * DEFAULT_LIMITS.max_decoded_bytes),
+        max_bytes=max(DEFAULT_LIMITS.max_bytes, int(more * DEFAULT_LIMITS.max_bytes)),
+    )
 
 
 def add_exclude(parser: Parser | Group) -> None:

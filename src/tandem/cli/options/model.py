@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Group, Parser, listed
+from tandem.cli.options.images import limits_of
 from tandem.config import Activation
 from tandem.engine import ENGINES, PRECISIONS
 
@@ -80,7 +81,9 @@ def add_activation(parser: Parser | Group, explained: str) -> None:
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `tandem.load` takes beside the model itself."""
-    return {name: getattr(arguments, name) for name in ("engine", "device", "precision", "activation")}
+    options = {name: getattr(arguments, name) for name in ("engine", "device", "precision", "activation")}
+    megapixels = getattr(arguments, "image_megapixels", None)  # only commands that read photos have it
+    return options if megapixels is None else options | {"limits": limits_of(megapixels)}
 
 
 def load_model(arguments: argparse.Namespace) -> "Model":
