@@ -37,6 +37,7 @@ from tandem.pixels import preprocess
 from tandem.prefetch import in_order
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "IMAGE_SUFFIXES",
     "DecodedImage",
     "ImageSource",

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from support import toy
-from support.collection_toys import contents, counts, fresh, reasons, run, same, writing
+from support.collection_toys import contents, counts, fresh, reasons, run, same, toy_model, writing
 
+from tandem.image import Limits
+from tandem.search.collection import Collection
 from tandem.search.indexing import preparing, walking
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.reconciling import reconcile
@@ -166,3 +168,17 @@ def test_images_whose_paths_the_ledger_confirms_lose_none(home: Path) -> None:
         ledger.update([replace(ledger.lookup([path])[path], id="another")])
         reconcile(store, ledger)
         assert next(ledger.pending_removals()) == [(path, "another")]
+
+
+def test_what_was_too_large_is_tried_again_under_other_limits(home: Path) -> None:
+    def added(limits: Limits) -> tuple[int, int, bool]:
+        model = toy_model()
+        model.limits = limits
+        with Collection(str(home / "c.tandem"), model) as photos:
+            report = photos.add([home / "images"])
+        return report.added, len(report.failures), all(each.retried for each in report.failures)
+
+    assert added(Limits(max_pixels=100)) == (0, 3, True)
+    assert added(Limits(max_pixels=100)) == (0, 3, False)
+    assert added(Limits()) == (3, 0, True)
+    assert added(Limits()) == (0, 0, True)

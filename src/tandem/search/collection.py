@@ -223,6 +223,7 @@ class Collection(StoreAndModel):
         from tandem.search.indexing import local
         from tandem.search.indexing.ledger import Ledger, with_ledger
 
+        options = replace(options, limits=self.limits)
         with self._writing(create=True) as store:
 
             def own() -> "Model":

@@ -15,6 +15,7 @@ from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Backend, Store
 
 if TYPE_CHECKING:
+    from tandem.image import Limits
     from tandem.model import Model
 
 
@@ -31,6 +32,14 @@ class StoreAndModel:
         self._store: Store | None = None
         self._model: Model | None = None
         self._sample = CollectionSample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
+
+    @property
+    def limits(self) -> "Limits":
+        """How large images may be that the model reads, without loading it."""
+        from tandem.image import DEFAULT_LIMITS
+
+        known = getattr(self._model or self._given, "limits", None)  # what was given may be a name
+        return known or self._loading.get("limits") or DEFAULT_LIMITS
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the full address and the model; a copy opens the store itself."""

@@ -46,7 +46,7 @@ def add_limits(parser: Parser) -> None:
 
 def limits_of(megapixels: int) -> "Limits":
     """The limits where photos may have so many megapixels: in memory, as much for each pixel as by default."""
-    from tandem.image_source import DEFAULT_LIMITS, Limits
+    from tandem.image import DEFAULT_LIMITS, Limits
 
     more = megapixels * MEGAPIXEL / DEFAULT_LIMITS.max_pixels
     return Limits(

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from tandem.image import DEFAULT_LIMITS, Limits
 from tandem.search.indexing import entries
 from tandem.search.indexing.image_record import paths_of
 from tandem.search.indexing.ledger import BATCH, UNKNOWN, FileRecord, Ledger, with_ledger
@@ -21,7 +22,7 @@ from tandem.search.stores.protocol import Store
 _T = TypeVar("_T")
 
 
-def reconcile(store: Store, ledger: Ledger) -> None:
+def reconcile(store: Store, ledger: Ledger, limits: Limits = DEFAULT_LIMITS) -> None:
     """Let the ledger know what the store knows, where a run was cut short, or the ledger is new or was lost.
 
     Until `mark_reconciled`, a run counts as cut short.
@@ -35,7 +36,7 @@ def reconcile(store: Store, ledger: Ledger) -> None:
             torn = [(path, str(known[path].id)) for path, id in chunk if path in known and known[path].id != id]
             fresh = [FileRecord(path, UNKNOWN, id) for path, id in chunk if path not in known or known[path].id != id]
             ledger.update(fresh, pending_removals=torn)
-    decoders = _decoders()
+    decoders = _decoders(limits)
     if ledger.about("decoders") != decoders:
         ledger.forget_reasons()  # what could not be decoded before may be now
     ledger.set_about({"reconciled": "no", "decoders": decoders})
@@ -174,10 +175,12 @@ def _is_gone(path: str, ledger: Ledger) -> bool:
     return whole is not None and whole.reason is None and (mine is None or not mine.is_unchanged(whole.signature))
 
 
-def _decoders() -> str:
-    """What decodes images here."""
+def _decoders(limits: Limits) -> str:
+    """What decodes images here, and how large they may be where that is not the default."""
     found = []
     for package in ("pillow", "pillow-heif", "pillow-avif-plugin"):
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
+    if limits != DEFAULT_LIMITS:
+        found.append(str(limits))
     return ", ".join(found)

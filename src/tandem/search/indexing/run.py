@@ -15,6 +15,7 @@ import numpy as np
 
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import DataError, StoreError, TandemError
+from tandem.image import DEFAULT_LIMITS, Limits
 from tandem.search.indexing import films, reconciling, shards, sources
 from tandem.search.indexing.entries import Entry, Excluded, FilmShard, Item, Shard, SkippedFile, UnreadFilm, inside
 from tandem.search.indexing.ledger import BATCH, SHARD, FileRecord, Ledger
@@ -43,6 +44,7 @@ class IndexingOptions:
     batch_size: int = BATCH_SIZE  # images encoded, and committed, at once
     standard_input: BinaryIO | None = None  # what `-` reads; the process' own if None
     on_progress: Callable[[IndexingProgress], None] | None = None  # called in the caller's thread, a few times a second
+    limits: Limits = DEFAULT_LIMITS  # the model's: what they refused before is tried again where they have changed
 
     def __post_init__(self) -> None:
         check_arguments(self.batch_size, None, self.exclude, self.every_s)
@@ -170,7 +172,7 @@ class IndexingRun:
             # PIL would warn about damaged EXIF in every such file.
             resources.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-            reconciling.reconcile(self.store, self.ledger)
+            reconciling.reconcile(self.store, self.ledger, self.options.limits)
             self._known_before = sum(self.ledger.counts_under(prefix)[0] for prefix in self._sources.prefixes())
             if self._meter is not None:
                 self._meter.start()
