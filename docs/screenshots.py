@@ -103,7 +103,7 @@ def combined(page: Any) -> None:
 
 def classify(page: Any) -> None:
     page.goto("/#/classify")
-    page.locator("#classify-file").set_input_files(tandem.cli.commands.demo.sample_photos()[0])
+    page.locator("#classify-file").set_input_files(tandem.sample_photos.sample_photos("a screenshot")[0])
     page.locator(".bars:visible .best").wait_for()
 
 

@@ -46,6 +46,7 @@ LAYERS: dict[str, set[str]] = {
     "weights": {"towers", "tokenizer", "fetch", "config", "home", "fields", "files", "errors"},
     "engine": {"towers", "openvino_import", "processor", "config", "errors"},
     "home": {"files"},
+    "sample_photos": {"errors"},
     # What cosines mean; what a model or a collection is, it asks of whoever has one.
     "scores": {"home", "arrays", "fields", "files", "errors"},
     "html": {"files", "image", "fetch", "pixels", "errors"},
@@ -91,6 +92,8 @@ LAYERS["evaluate"] = _MODEL_AND_BELOW | {
 }
 # What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
 LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of everyday words
+# Models of eight bits, measured against their source on a user's images.
+LAYERS["quantize"] = LAYERS["audit"] | {"audit", "towers", "sample_photos"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "plain_line", "nn", "towers", "bpe", "tandem"}) - {"progress"}
 # Where in an image: below `model`, which has `locate` from here.
@@ -178,7 +181,10 @@ _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "mode
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch", "plots", "tandem"}
 LAYERS["serve"] |= {"localization", "moderation", "clip_score", "videos"}
 LAYERS["cli"] = (
-    {"plain_line"} | LAYERS["serve"] | _APPLICATIONS | {"serve", "train", "datasets", "audit", "processor", "tandem"}
+    {"plain_line", "quantize", "sample_photos"}
+    | LAYERS["serve"]
+    | _APPLICATIONS
+    | {"serve", "train", "datasets", "audit", "processor", "tandem"}
 )
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.

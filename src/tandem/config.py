@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from tandem import fields
 from tandem.errors import ConfigError
-from tandem.fields import LeftOutAtDefault, Range, Tagged
+from tandem.fields import LeftOutAtDefault, NonNegative, Range, Share, Tagged
 from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower, tower_type
 from tandem.towers.bert.description import Bert
 from tandem.towers.fastvit.description import FastViT
@@ -34,6 +34,8 @@ __all__ = [
     "CLIP_STD",
     "INCEPTION_MEAN",
     "INCEPTION_STD",
+    "LEAST_NEIGHBOURS",
+    "LEAST_TOP1",
     "PUBLISHED",
     "QUICK_GELU_SLOPE",
     "Activation",
@@ -46,6 +48,7 @@ __all__ = [
     "ModelConfig",
     "NaFlex",
     "Preprocessing",
+    "Quantization",
     "ResNet",
     "ResizeMode",
     "TextTower",
@@ -65,6 +68,9 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 INCEPTION_MEAN = INCEPTION_STD = (0.5, 0.5, 0.5)  # SigLIP's and PE-Core's: pixels from -1 to 1
 
+
+# What a quantised model must agree with its source on to be called good
+LEAST_TOP1, LEAST_NEIGHBOURS = 0.99, 0.95
 
 _Deviation = Annotated[float, Range(above=0)]
 
@@ -104,6 +110,33 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How a model was quantised, and how well it agrees with its source on images and texts kept out of calibration."""
+
+    method: Literal["int8", "int8-weights"]
+    source: str  # the name of the model that it was made from
+    source_fingerprint: str
+    images: NonNegative  # that were kept out
+    texts: NonNegative
+    top1: Share  # of the images whose best text is the source's
+    neighbours: Share  # of the ten nearest images that are the source's
+    mixed_neighbours: Share  # the same where the query alone is the quantised model's
+    mean_cosine: float  # of its vectors to the source's
+    least_cosine: float
+    spared: tuple[str, ...] = ()  # what keeps the source's precision
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it keeps the promise of its agreement with the source."""
+        return self.top1 >= LEAST_TOP1 and self.neighbours >= LEAST_NEIGHBOURS
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its vectors may be compared with the source's."""
+        return self.is_good and self.mixed_neighbours >= LEAST_NEIGHBOURS
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A whole model: two towers into one space of `embed_dim`, with what its users should know about it."""
 
@@ -117,6 +150,7 @@ class ModelConfig:
     notes: Mapping[str, str] = field(default_factory=dict)  # warned of once, at loading, e.g. an assumed activation
 
     timm_model: Annotated[str, LeftOutAtDefault()] = ""  # timm's name of the image tower, where open_clip gave one
+    quantization: Annotated[Quantization | None, LeftOutAtDefault()] = None
     logit_bias: VariedFlag = False  # added to the logits: a model of single pairs, trained with the sigmoid loss
 
     def __post_init__(self) -> None:

@@ -37,7 +37,7 @@ def test_auto_is_openvino_in_float32():
     ("options", "message"),
     [
         ({"engine": "onnx"}, "engine: expected one of auto, openvino, torch, got 'onnx'"),
-        ({"precision": "int4"}, "precision: expected one of auto, float32, bfloat16, float16, got 'int4'"),
+        ({"precision": "int4"}, "precision: expected one of auto, float32, bfloat16, float16, int8, got 'int4'"),
         ({"engine": "openvino", "device": "cuda"}, "device: cuda is served by the torch engine"),
         ({"device": "tpu"}, "device: OpenVINO finds .*cpu.* on this machine, not 'tpu'"),
         ({"engine": "torch", "device": "tpu"}, "device: torch finds cpu.* on this machine, not 'tpu'"),

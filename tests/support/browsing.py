@@ -17,10 +17,10 @@ from PIL import Image
 
 import tandem
 from support.serving import serving
-from tandem.cli.commands.demo import sample_photos
 from tandem.errors import MissingExtraError
 from tandem.heads.head import Head
 from tandem.heads.head_file import write_head
+from tandem.sample_photos import sample_photos
 
 CROPS = 12  # of each photo: more images than one page of hits
 HOSTILE = "<img src=x onerror=document.title='broken'>"  # a name that a careless page would run
@@ -31,7 +31,7 @@ VIEWS = ("#/", "#/?q=a+cat", "#/map", "#/classify")
 def crops(folder: Path) -> Path:
     """Cut-outs of the sample photos, named after them."""
     try:
-        photos = sample_photos()
+        photos = sample_photos("this test")
     except MissingExtraError as error:
         pytest.skip(str(error))
     folder.mkdir()

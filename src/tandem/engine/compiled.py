@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from tandem.engine.memory import ReleasePages
 from tandem.errors import EngineError
 from tandem.processor import has_bfloat16
+from tandem.towers.parts.tensors import Tensors
 
 if TYPE_CHECKING:
     import openvino as ov
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
-_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}  # of what is not eight bits
 
 
 LEAST_ROWS = 4  # of a part of a batch: single threads compute fewer at a lower rate (measured)
@@ -109,8 +110,19 @@ def device_name(device: str | None) -> str:
     return name
 
 
-def precision_name(device: str, precision: str) -> str:
-    """The precision to compute in. Raises `EngineError` for one that the device does not have."""
+def precision_name(device: str, precision: str, tensors: Tensors) -> str:
+    """The precision to compute in. Raises `EngineError` for one that the device, or the model, does not have."""
+    if getattr(tensors, "sites", ()):
+        if precision in ("auto", "int8"):
+            return "int8"
+        raise EngineError(
+            f"precision: this model is quantised and computes in int8, not in {precision!r}; leave precision out, or "
+            "load the model that it was made from"
+        )
+    if precision == "int8":
+        raise EngineError(
+            "precision: int8 is for quantised models: make one with `tandem quantize SOURCE TARGET`, and load TARGET"
+        )
     if precision in ("auto", "float32"):
         return "float32"
     if device == "CPU" and precision == "bfloat16" and has_bfloat16():

@@ -13,8 +13,8 @@ import numpy as np
 from tandem.config import ModelConfig, TextTower
 from tandem.openvino_import import Node, PartialShape, Type, op, ov
 from tandem.towers import tower_part
+from tandem.towers.parts.constants import constant, integers
 from tandem.towers.parts.description import Wanted
-from tandem.towers.parts.openvino import constant, integers
 from tandem.towers.parts.tensors import Tensors
 
 

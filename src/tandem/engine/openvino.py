@@ -35,7 +35,8 @@ from tandem.engine.openvino_text import OpenVinoTextEngine
 from tandem.engine.token_trie import token_tries
 from tandem.processor import cores
 from tandem.towers import has_part
-from tandem.towers.parts.tensors import Tensors, parts
+from tandem.towers.parts.int8 import QuantizedTensors, WithoutRanges
+from tandem.towers.parts.tensors import Tensors, size_of, stored_arrays
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -68,9 +69,9 @@ class OpenVinoEngine:
     ) -> None:
         self.config = config
         self.device = device_name(device)
-        self.precision = precision_name(self.device, precision)
+        self.precision = precision_name(self.device, precision, tensors)
         self._tensors = tensors  # the graphs' constants share its memory
-        self._mapped = mappings(array for name in tensors for array in parts(tensors, name))
+        self._mapped = mappings(stored_arrays(tensors))
         self._text_states = OpenVinoTextEngine(config.text, tensors, device, precision)
         self._towers: dict[tuple[str | int, ...], CompiledGraph] = {}
         self._computed_in_numpy = {"image": 0, "text": 0}  # images and tokens computed before compiling
@@ -87,7 +88,7 @@ class OpenVinoEngine:
         if len(pixels):
             kind = "u8" if pixels.dtype == np.uint8 else "f32"
             build = functools.partial(_graphs().image_graph, self.config, self._tensors, kind, normalize)
-            streams = self._image_streams()
+            streams = self._image_streams
             tower = self._tower(("image", kind, normalize), build, streams)
             batch = max(BATCH_IMAGES, IMAGES_OF_STREAM * streams)
             for start in range(0, len(pixels), batch):
@@ -140,7 +141,9 @@ class OpenVinoEngine:
         )
         if len(pixels):
             kind: Literal["u8", "f32"] = "u8" if pixels.dtype == np.uint8 else "f32"
-            build = functools.partial(_graphs().image_states_graph, self.config, self._tensors, *wanted, kind)
+            build = functools.partial(
+                _graphs().image_states_graph, self.config, WithoutRanges(self._tensors), *wanted, kind
+            )
             tower = self._tower(("image states", *wanted, kind), build)
             for start in range(0, len(pixels), BATCH_IMAGES):
                 part = slice(start, start + BATCH_IMAGES)
@@ -154,7 +157,9 @@ class OpenVinoEngine:
         vectors = np.empty((len(pixels), self.config.vision.grid**2, self.config.embed_dim), np.float32)
         if len(pixels):
             kind: Literal["u8", "f32"] = "u8" if pixels.dtype == np.uint8 else "f32"
-            tower = self._tower(("dense", kind), lambda: _graphs().dense_graph(self.config, self._tensors, kind))
+            tower = self._tower(
+                ("dense", kind), lambda: _graphs().dense_graph(self.config, WithoutRanges(self._tensors), kind)
+            )
             for start in range(0, len(pixels), BATCH_IMAGES):
                 part = slice(start, start + BATCH_IMAGES)
                 vectors[part] = tower(pixels[part])
@@ -173,14 +178,17 @@ class OpenVinoEngine:
             in_numpy = has_part(self.config.vision if tower == "image" else self.config.text, "arrays")
             if compiled or not in_numpy or self.device != "CPU" or self.precision not in BEGIN_IN_NUMPY:
                 return False
+            if isinstance(self._tensors, QuantizedTensors):
+                return False  # numpy would compute every weight anew
             self._computed_in_numpy[tower] += amount
             return self._computed_in_numpy[tower] <= allowance
 
+    @functools.cached_property
     def _image_streams(self) -> int:
         """How many parts of a batch of images are computed at the same time, by a core each."""
         if self.device != "CPU":
             return 1
-        weights = sum(self._tensors[name].size for name in self._tensors if name.startswith("visual."))
+        weights = sum(size_of(self._tensors, name) for name in self._tensors if name.startswith("visual."))
         return cores() if weights <= WEIGHTS_OF_STREAM else 1
 
     def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"], streams: int = 1) -> CompiledGraph:

@@ -14,7 +14,8 @@ from tandem.engine.compiled import CompiledGraph, device_name, precision_name
 from tandem.engine.inputs import check_added, check_text_layers, check_token_ids, padded
 from tandem.engine.memory import mappings
 from tandem.towers.parts.description import Wanted
-from tandem.towers.parts.tensors import Tensors, parts
+from tandem.towers.parts.int8 import WithoutRanges
+from tandem.towers.parts.tensors import Tensors, stored_arrays
 
 _BATCH_TEXTS = 32  # bounds the memory of a call
 
@@ -27,9 +28,9 @@ class OpenVinoTextEngine:
     def __init__(self, text: TextTower, tensors: Tensors, device: str | None = None, precision: str = "auto") -> None:
         self.text = text
         self.device = device_name(device)
-        self.precision = precision_name(self.device, precision)
+        self.precision = precision_name(self.device, precision, tensors)
         self._tensors = tensors  # the graphs' constants share its memory
-        self._mapped = mappings(array for name in tensors for array in parts(tensors, name))
+        self._mapped = mappings(stored_arrays(tensors))
         self._graphs: dict[tuple[tuple[tuple[int, bool], ...], bool], CompiledGraph] = {}
         self._lock = threading.Lock()
 
@@ -69,7 +70,7 @@ class OpenVinoTextEngine:
         with self._lock:
             if key not in self._graphs:
                 self._graphs[key] = CompiledGraph(
-                    lambda: text_states_graph(self.text, self._tensors, wanted, with_added),
+                    lambda: text_states_graph(self.text, WithoutRanges(self._tensors), wanted, with_added),
                     self.device,
                     self.precision,
                     self._mapped,

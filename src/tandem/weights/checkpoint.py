@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tandem.config import Activation, ModelConfig, to_dict
+from tandem.towers.parts.int8 import QuantizedTensors
 
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
 
 # Of a configuration: what changes no vector
-NOT_FINGERPRINTED = ("name", "licence", "data", "notes", "timm_model", "format", "version")
+NOT_FINGERPRINTED = ("name", "licence", "data", "notes", "timm_model", "quantization", "format", "version")
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,17 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     plain = {key: value for key, value in to_dict(checkpoint.config).items() if key not in NOT_FINGERPRINTED}
     digest.update(json.dumps(plain, sort_keys=True).encode())
     digest.update(b"\0" + checkpoint.tokenizer.to_json().encode() + b"\0")
-    for name in sorted(checkpoint.tensors):
-        array = checkpoint.tensors[name]
+    tensors = stored(checkpoint.tensors)
+    for name in sorted(tensors):
+        array = tensors[name]
         digest.update(f"{name} {array.dtype.name} {list(array.shape)}\0".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def stored(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The arrays as a file holds them: of quantised tensors int8, scales and ranges."""
+    return tensors.stored if isinstance(tensors, QuantizedTensors) else tensors
 
 
 def with_activation(config: ModelConfig, activation: Activation) -> ModelConfig:

@@ -8,8 +8,9 @@ import numpy as np
 from tandem.config import Activation, ModelConfig, from_dict, to_dict
 from tandem.errors import ConfigError, WeightsError
 from tandem.files import write_json
-from tandem.weights.checkpoint import Checkpoint, with_activation
+from tandem.weights.checkpoint import Checkpoint, stored, with_activation
 from tandem.weights.json_files import read_json
+from tandem.weights.quantized import quantized_tensors
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import read_tensor_file
@@ -35,7 +36,9 @@ def read(
     weights = weights or folder / WEIGHTS
     if not weights.is_file():
         raise WeightsError(f"{folder}: expected {WEIGHTS} beside {CONFIG}; it is missing")
-    tensors = read_tensor_file(weights).tensors
+    tensors: Mapping[str, np.ndarray] = read_tensor_file(weights).tensors
+    if config.quantization is not None:
+        tensors = quantized_tensors(tensors, str(weights))
     check_tensors(tensors, config, str(weights))
     return config, tensors
 
@@ -44,4 +47,4 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write the model's files into an empty folder."""
     write_json(folder / CONFIG, to_dict(checkpoint.config))
     checkpoint.tokenizer.save(folder)
-    write_safetensors(folder / WEIGHTS, checkpoint.tensors, {"format": "tandem"})
+    write_safetensors(folder / WEIGHTS, stored(checkpoint.tensors), {"format": "tandem"})

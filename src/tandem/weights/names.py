@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, tower_part
+from tandem.towers.parts.int8 import QuantizedTensors
 from tandem.towers.parts.names import Names, Rule
 
 Naming = Literal["original", "open_clip", "transformers"]
@@ -56,7 +57,9 @@ def subset(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> Mapping[s
 
 
 def shape_and_dtype(tensors: Mapping[str, np.ndarray], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Without stacking what lies in parts."""
+    """Without stacking what lies in parts, or computing what is quantised."""
+    if isinstance(tensors, QuantizedTensors):
+        return tensors.shape_and_dtype(name)
     parts = tensors.parts(name) if isinstance(tensors, StackedOnDemand) else (tensors[name],)
     rows = sum(part.shape[0] for part in parts) if len(parts) > 1 else None
     return (parts[0].shape if rows is None else (rows, *parts[0].shape[1:])), parts[0].dtype

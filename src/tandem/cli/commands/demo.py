@@ -8,7 +8,6 @@ import itertools
 import shutil
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,8 +15,8 @@ from tandem.cli import terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.model import add_model, load_model
-from tandem.errors import MissingExtraError
 from tandem.files import user_path
+from tandem.sample_photos import sample_photos
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
     Rankings: TypeAlias = dict[str, tuple[SearchHit, ...]]
 
-PHOTOS = {
-    "skimage": ("data/chelsea.png", "data/astronaut.png", "data/coffee.png", "data/rocket.jpg"),
-    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
-}
 LABELS = ["cat", "dog", "person", "flower", "cup of coffee", "temple", "rocket", "car", "beach", "bird"]
 HALF = 38  # cells of a photo, where two stand beside each other
 QUERIES = ["a cat", "a flower in a garden", "something to drink", "a tall building"]
@@ -63,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = answer_path.parent
     search_path = answer_path.with_name(f"search{answer_path.suffix}")
     plots.check_target(answer_path)
-    samples = sample_photos()  # before what draws is looked for: the demo's extra brings that, too
+    samples = sample_photos("the demo")  # before what draws is looked for: the demo's extra brings that, too
     plots.check_installed()
     photos = copied(samples, folder / "photos")
 
@@ -113,18 +108,6 @@ def copied(photos: list[str], folder: Path) -> list[str]:
         if not target.exists():
             shutil.copyfile(photo, target)
     return [str(target) for target in targets]
-
-
-def sample_photos() -> list[str]:
-    """The photos that are installed, in a fixed order."""
-    found: list[str] = []
-    for package, files in PHOTOS.items():
-        spec = find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            found += [str(path) for file in files if (path := Path(folder) / file).is_file()]
-    if not found:
-        raise MissingExtraError("scikit-image and scikit-learn", "demo", "the demo")
-    return found
 
 
 def show(answer: "Answer", rankings: "Rankings") -> None:

@@ -8,21 +8,17 @@ import numpy as np
 from tandem.openvino_import import Node, PartialShape, Type, op
 from tandem.towers.bert.description import Bert
 from tandem.towers.bert.shapes import EMBEDDING, layer
+from tandem.towers.parts.constants import constant, embedded, embedded_with, integers
 from tandem.towers.parts.description import Wanted
 from tandem.towers.parts.openvino import (
     activate,
     attention,
-    constant,
-    embedded,
-    embedded_with,
-    integers,
     layer_norm,
     merge_heads,
-    named_linear,
     split_heads,
-    tensor,
     token_count,
 )
+from tandem.towers.parts.products import named_linear, unbiased
 from tandem.towers.parts.tensors import Tensors
 
 _TOKENS_AXIS = 1
@@ -117,5 +113,5 @@ def _project(x: Node, text: Bert, tensors: Tensors) -> Node:
     """[b w] -> [b d]"""
     names = {"mlp": ("proj.0.weight", "proj.2.weight"), "linear": ("proj.weight",), "none": ()}[text.projection]
     for i, name in enumerate(names):
-        x = op.matmul(activate(x, "gelu") if i else x, tensor(tensors, name), False, True)
+        x = unbiased(activate(x, "gelu") if i else x, tensors, name)
     return x

@@ -7,6 +7,7 @@ import numpy as np
 
 from tandem.openvino_import import Node, op
 from tandem.towers.fastvit.description import HEAD_WIDTH, FastViT
+from tandem.towers.parts.constants import integers
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.folding import (
     Array,
@@ -16,8 +17,10 @@ from tandem.towers.parts.folding import (
     identity,
     identity_norm,
     normed_convolution,
+    plain_convolution,
 )
-from tandem.towers.parts.openvino import convolve, integers, linear, merge_heads, split_heads
+from tandem.towers.parts.openvino import merge_heads, split_heads
+from tandem.towers.parts.products import convolve, linear
 from tandem.towers.parts.tensors import Tensors
 
 
@@ -25,11 +28,11 @@ def features(pixels: Node, vision: FastViT, tensors: Tensors) -> Node:
     """Normalised pixels [b 3 s s] -> [b d], not of unit length."""
     x = _through_stages(pixels, vision, tensors, len(vision.layers))
     groups = vision.widths[-1]
-    halves = _doubled(x, _branches(tensors, "visual.final_conv", groups), groups)
+    halves = _doubled(x, _branches(tensors, "visual.final_conv", groups), tensors, "visual.final_conv", groups)
     halves = [_gelu(half) for half in _squeezed(halves, tensors, "visual.final_conv.se.")]
     mean = op.concat([op.reduce_mean(half, integers([2, 3])) for half in halves], 1)  # [b 2c]
     weight, bias = (double(tensors, f"visual.head.fc.{part}") for part in ("weight", "bias"))
-    return _product(mean, weight[:, _halved(2 * groups)], bias)
+    return _product(mean, tensors, "visual.head.fc", weight[:, _halved(2 * groups)], bias)
 
 
 def states(pixels: Node, vision: FastViT, tensors: Tensors, blocks: int, final_norm: bool, projection: bool) -> Node:
@@ -43,7 +46,8 @@ def states(pixels: Node, vision: FastViT, tensors: Tensors, blocks: int, final_n
 def _through_stages(x: Node, vision: FastViT, tensors: Tensors, stages: int) -> Node:
     width = vision.width
     for i, (stride, groups) in enumerate(((2, 1), (2, width), (1, 1))):
-        x = _gelu(convolve(x, _branches(tensors, f"visual.stem.{i}", groups), stride, groups))
+        name = f"visual.stem.{i}"
+        x = _gelu(convolve(x, _branches(tensors, name, groups), tensors, name, stride, groups))
     for stage in range(stages):
         x = _stage(x, vision, tensors, stage)
     return x
@@ -56,26 +60,28 @@ def _stage(x: Node, vision: FastViT, tensors: Tensors, stage: int) -> Node:
             normed_convolution(tensors, f"{name}downsample.proj.0.{size}.conv", f"{name}downsample.proj.0.{size}.bn")
             for size in ("large_conv", "small_conv")
         )
-        halves = _doubled(x, large + small, width // 2, stride=2)
+        halves = _doubled(x, large + small, tensors, f"{name}downsample.proj.0", width // 2, stride=2)
         if vision.squeeze_width(stage):
             halves = _squeezed(halves, tensors, f"{name}downsample.proj.0.se.")
         pointwise = _branches(tensors, f"{name}downsample.proj.1", 1)
         even, odd = (
-            convolve(_gelu(half), Convolution(pointwise.kernel[:, i::2], bias))
+            convolve(
+                _gelu(half), Convolution(pointwise.kernel[:, i::2], bias), tensors, f"{name}downsample.proj.1.half{i}"
+            )
             for i, (half, bias) in enumerate(zip(halves, (pointwise.bias, np.zeros(width)), strict=True))
         )
         x = _gelu(op.add(even, odd))
     attention = vision.mixes_by_attention(stage)
     if attention:
-        positions = Convolution(*(double(tensors, f"{name}pos_emb.pos_enc.{part}") for part in ("weight", "bias")))
-        x = convolve(x, positions + identity(width, width), groups=width)
+        positions = _biased(tensors, f"{name}pos_emb.pos_enc")
+        x = convolve(x, positions + identity(width, width), tensors, f"{name}pos_emb", groups=width)
     for i in range(vision.layers[stage]):
         block = f"{name}blocks.{i}."
         if attention:
             x = op.add(x, _attention(x, vision, tensors, block, width))
             x = op.add(x, _mlp(x, tensors, block, "layer_scale_2.gamma", width))
         else:
-            x = convolve(x, _mixer(tensors, block, width), groups=width)
+            x = convolve(x, _mixer(tensors, block, width), tensors, block + "token_mixer", groups=width)
             x = op.add(x, _mlp(x, tensors, block, "layer_scale.gamma", width))
     return x
 
@@ -101,11 +107,11 @@ def _mixer(tensors: Tensors, block: str, width: int) -> Convolution:
 def _mlp(x: Node, tensors: Tensors, block: str, scale: str, width: int) -> Node:
     """What the MLP adds: the convolution's bias is in its first layer, the scale in its second."""
     mixing = normed_convolution(tensors, block + "mlp.conv.conv", block + "mlp.conv.bn")
-    first, second = (_pointwise(tensors, f"{block}mlp.{layer}") for layer in ("fc1", "fc2"))
+    first, second = (_biased(tensors, f"{block}mlp.{layer}") for layer in ("fc1", "fc2"))
     bias = first.bias + first.kernel[:, :, 0, 0] @ mixing.bias
-    x = convolve(x, Convolution(mixing.kernel, np.zeros(width)), groups=width)
-    x = _gelu(convolve(x, Convolution(first.kernel, bias)))
-    return convolve(x, second.scaled(_gamma(tensors, block + scale)))
+    x = convolve(x, mixing.with_bias(np.zeros(width)), tensors, block + "mlp.conv", groups=width)
+    x = _gelu(convolve(x, first.with_bias(bias), tensors, block + "mlp.fc1"))
+    return convolve(x, second.scaled(_gamma(tensors, block + scale)), tensors, block + "mlp.fc2")
 
 
 def _attention(x: Node, vision: FastViT, tensors: Tensors, block: str, width: int) -> Node:
@@ -119,22 +125,25 @@ def _attention(x: Node, vision: FastViT, tensors: Tensors, block: str, width: in
         y = op.mvn(y, integers([-1]), True, NORM_EPSILON, "inside_sqrt")
     heads = width // HEAD_WIDTH
     qkv = np.split(double(tensors, block + "token_mixer.qkv.weight"), 3)
-    q, k, v = (split_heads(_product(y, weight * gain, weight @ shift), heads, width) for weight in qkv)
+    q, k, v = (
+        split_heads(_product(y, tensors, f"{block}token_mixer.{part}", weight * gain, weight @ shift), heads, width)
+        for part, weight in zip("qkv", qkv, strict=True)
+    )
     y = merge_heads(op.scaled_dot_product_attention(q, k, v), width)
     scale = _gamma(tensors, block + "layer_scale_1.gamma")
     weight, bias = (double(tensors, f"{block}token_mixer.proj.{part}") for part in ("weight", "bias"))
-    y = _product(y, weight * scale[:, None], bias * scale)
+    y = _product(y, tensors, block + "token_mixer.proj", weight * scale[:, None], bias * scale)
     return op.reshape(op.transpose(y, integers([0, 2, 1])), op.shape_of(x), False)
 
 
-def _doubled(x: Node, folded: Convolution, groups: int, stride: int = 1) -> list[Node]:
+def _doubled(x: Node, folded: Convolution, tensors: Tensors, site: str, groups: int, stride: int = 1) -> list[Node]:
     """A convolution of each channel to two: the first of each two, and the second ones, each [b c h w].
 
     Two depthwise convolutions, which OpenVINO computes in a third of the time of one to twice the channels: S0 takes 6%
     less (measured).
     """
     halves = (Convolution(folded.kernel[i::2], folded.bias[i::2]) for i in (0, 1))
-    return [convolve(x, half, stride, groups) for half in halves]
+    return [convolve(x, half, tensors, f"{site}.half{i}", stride, groups) for i, half in enumerate(halves)]
 
 
 def _halved(channels: int) -> Array:
@@ -145,19 +154,20 @@ def _halved(channels: int) -> Array:
 def _squeezed(halves: list[Node], tensors: Tensors, name: str) -> list[Node]:
     """Channels weighted by the mean of their positions."""
     mean = op.concat([op.reduce_mean(half, integers([2, 3]), keep_dims=True) for half in halves], 1)
-    first, second = (_pointwise(tensors, name + layer) for layer in ("fc1", "fc2"))
+    first, second = (_biased(tensors, name + layer) for layer in ("fc1", "fc2"))
     order = _halved(len(second.bias))
-    inner = op.relu(convolve(mean, Convolution(first.kernel[:, order], first.bias)))
-    gates = op.sigmoid(convolve(inner, Convolution(second.kernel[order], second.bias[order])))
+    inner = op.relu(convolve(mean, Convolution(first.kernel[:, order], first.bias), tensors, name + "fc1"))
+    gates = op.sigmoid(convolve(inner, Convolution(second.kernel[order], second.bias[order]), tensors, name + "fc2"))
     return [op.multiply(half, gate) for half, gate in zip(halves, op.split(gates, 1, 2).outputs(), strict=True)]
 
 
-def _pointwise(tensors: Tensors, name: str) -> Convolution:
-    return Convolution(double(tensors, name + ".weight"), double(tensors, name + ".bias"))
+def _biased(tensors: Tensors, name: str) -> Convolution:
+    """A convolution with its bias."""
+    return plain_convolution(tensors, name).with_bias(double(tensors, name + ".bias"))
 
 
-def _product(x: Node, weight: Array, bias: Array) -> Node:
-    return linear(x, weight.astype(np.float32), bias.astype(np.float32))
+def _product(x: Node, tensors: Tensors, site: str, weight: Array, bias: Array) -> Node:
+    return linear(x, tensors, site, weight.astype(np.float32), bias.astype(np.float32))
 
 
 def _rows(x: Node) -> Node:

@@ -8,7 +8,9 @@ import numpy as np
 from tandem.openvino_import import Node, op
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.naflex.positions import interpolation
-from tandem.towers.parts.openvino import attention_pool, block, constant, integers, layer_norm, named_linear, tensor
+from tandem.towers.parts.constants import constant, integers, tensor
+from tandem.towers.parts.openvino import attention_pool, block, layer_norm
+from tandem.towers.parts.products import named_linear
 from tandem.towers.parts.tensors import Tensors
 
 

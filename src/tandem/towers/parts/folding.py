@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.towers.parts.description import NORM_EPSILON
+from tandem.towers.parts.int8 import Int8, int8_of
 from tandem.towers.parts.tensors import Tensors
 
 Array = NDArray[np.float64]
@@ -19,10 +20,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Convolution:
-    """A kernel [o i k k] and a bias [o], float64."""
+    """A kernel [o i k k] and a bias [o], float64; the kernel as int8 where its tensor is kept so."""
 
     kernel: Array
     bias: Array
+    int8: Int8 | None = None
 
     def __add__(self, other: "Convolution") -> "Convolution":
         """Branches beside each other, smaller kernels in the middle of larger ones."""
@@ -33,7 +35,12 @@ class Convolution:
 
     def scaled(self, by: Array) -> "Convolution":
         """Its output times `by` [o]."""
-        return Convolution(self.kernel * by[:, None, None, None], self.bias * by)
+        int8 = None if self.int8 is None else self.int8.scaled(by)
+        return Convolution(self.kernel * by[:, None, None, None], self.bias * by, int8)
+
+    def with_bias(self, bias: Array) -> "Convolution":
+        """With another bias [o]."""
+        return Convolution(self.kernel, bias, self.int8)
 
 
 def double(tensors: Tensors, name: str) -> Array:
@@ -50,7 +57,15 @@ def batch_norm(tensors: Tensors, name: str) -> tuple[Array, Array]:
 def normed_convolution(tensors: Tensors, convolution: str, norm: str) -> Convolution:
     """A convolution without bias and the batch norm after it."""
     scale, shift = batch_norm(tensors, norm)
-    return Convolution(double(tensors, convolution + ".weight") * scale[:, None, None, None], shift)
+    kernel = double(tensors, convolution + ".weight")
+    int8 = int8_of(tensors, convolution + ".weight")
+    return Convolution(kernel, np.zeros(len(kernel)), int8).scaled(scale).with_bias(shift)
+
+
+def plain_convolution(tensors: Tensors, name: str) -> Convolution:
+    """A convolution without bias."""
+    kernel = double(tensors, name + ".weight")
+    return Convolution(kernel, np.zeros(len(kernel)), int8_of(tensors, name + ".weight"))
 
 
 def identity(channels: int, groups: int) -> Convolution:

@@ -2,17 +2,17 @@
 
 Whoever holds a graph must keep the arrays alive.
 
-Shapes: b batch, t tokens or patches, w width, h heads. Of convolutions: i channels in, o channels out, h rows,
-w columns.
+Shapes: b batch, t tokens or patches, w width, h heads.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.openvino_import import Node, Type, op, ov
+from tandem.openvino_import import Node, op
+from tandem.towers.parts.constants import constant, integers, tensor
 from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, AttentionPoolSizes, BlockSizes
-from tandem.towers.parts.folding import Convolution
-from tandem.towers.parts.tensors import Tensors, split_qkv
+from tandem.towers.parts.products import named_linear, qkv_linear
+from tandem.towers.parts.tensors import Tensors
 
 
 def block(
@@ -69,9 +69,8 @@ def projections(
 
     Three products, not one: as fast (measured), and weights that a file holds in three parts are never stacked.
     """
-    weights, biases = (split_qkv(tensors, name + kind) for kind in ("weight", "bias"))
-    width = weights[0].shape[1]
-    q, k, v = (linear(source, weight, bias) for source, weight, bias in zip(sources, weights, biases, strict=True))
+    q, k, v = (qkv_linear(source, tensors, name, part) for part, source in enumerate(sources))
+    width = q.get_output_partial_shape(0)[2].get_length()
     if turns is not None:
         return [
             *(turned_heads(x, rotary, heads, width) for x, rotary in zip((q, k), turns, strict=True)),
@@ -99,18 +98,15 @@ def neighbour_attention(x: Node, near: NDArray[np.float32], sizes: BlockSizes, t
 
     Neither the residual nor the MLP of a block.
     """
-    weights, biases = (split_qkv(tensors, f"{name}in_proj_{kind}") for kind in ("weight", "bias"))
-    k, v = (
-        split_heads(linear(x, weight, bias), sizes.heads, weight.shape[1])
-        for weight, bias in zip(weights[1:], biases[1:], strict=True)
-    )
+    products = [qkv_linear(x, tensors, name + "in_proj_", part) for part in (1, 2)]
+    k, v = (split_heads(each, sizes.heads, each.get_output_partial_shape(0)[2].get_length()) for each in products)
     return attention_out(attention(k, k, v, constant(near[None, None])), tensors, name)
 
 
 def attention_out(x: Node, tensors: Tensors, name: str) -> Node:
     """[b h t w/h] -> [b t w]"""
-    width = tensors[name + "out_proj.weight"].shape[1]
-    return named_linear(merge_heads(x, width), tensors, name + "out_proj")
+    heads, width = (x.get_output_partial_shape(0)[axis].get_length() for axis in (1, 3))
+    return named_linear(merge_heads(x, heads * width), tensors, name + "out_proj")
 
 
 def attention_pool(x: Node, sizes: AttentionPoolSizes, tensors: Tensors, mask: Node | None = None) -> Node:
@@ -119,11 +115,12 @@ def attention_pool(x: Node, sizes: AttentionPoolSizes, tensors: Tensors, mask: N
     mask, added to the scores: [b 1 1 t].
     """
     width, heads, name = sizes.width, sizes.pool_heads, "visual.pool."
-    (wq, wk, wv), (bq, bk, bv) = (split_qkv(tensors, f"{name}attn.in_proj_{kind}") for kind in ("weight", "bias"))
     query = op.reshape(tensor(tensors, name + "query"), integers([1, 1, width]), False)
-    q = split_heads(linear(query, wq, bq), heads, width)  # [1 h 1 w/h]
+    q, k, v = (
+        split_heads(qkv_linear(source, tensors, name + "attn.in_proj_", part), heads, width)
+        for part, source in enumerate((query, x, x))
+    )  # q [1 h 1 w/h]
     q = op.broadcast(q, op.concat([batch_size(x), integers([heads, 1, width // heads])], 0))
-    k, v = (split_heads(linear(x, weight, bias), heads, width) for weight, bias in ((wk, bk), (wv, bv)))
     pooled = op.squeeze(attention_out(attention(q, k, v, mask), tensors, name + "attn."), integers(1))  # [b w]
     normed = layer_norm(pooled, tensors, name + "ln.", sizes.norm_epsilon)
     return op.add(pooled, mlp(normed, sizes.activation, tensors, name))
@@ -172,91 +169,6 @@ def turned_heads(x: Node, rotary: NDArray[np.float32], heads: int, width: int) -
 def merge_heads(x: Node, width: int) -> Node:
     """[b h t w/h] -> [b t w]"""
     return op.reshape(op.transpose(x, integers([0, 2, 1, 3])), integers([0, 0, width]), True)
-
-
-def linear(x: Node, weight: NDArray[np.generic], bias: NDArray[np.generic]) -> Node:
-    """[... in] -> [... out], weight [out in]"""
-    return op.add(op.matmul(x, constant(weight), False, True), constant(bias))
-
-
-def named_linear(x: Node, tensors: Tensors, name: str) -> Node:
-    """`linear` with the tensors `name`.weight and `name`.bias."""
-    return linear(x, tensors[name + ".weight"], tensors[name + ".bias"])
-
-
-def project(x: Node, tensors: Tensors, name: str, bias: str | None = None) -> Node:
-    """[b w] -> [b d] by the matrix `name` [w d], and `bias` where there is one."""
-    x = op.matmul(x, tensor(tensors, name), False, False)
-    return x if bias is None else op.add(x, tensor(tensors, bias))
-
-
-def convolve(x: Node, folded: Convolution, stride: int = 1, groups: int = 1, padding: int | None = None) -> Node:
-    """[b i h w] -> [b o h w], padded by half of the kernel unless `padding` says otherwise."""
-    kernel = folded.kernel.astype(np.float32)
-    around = [kernel.shape[2] // 2 if padding is None else padding] * 2
-    if groups > 1:
-        grouped = constant(kernel.reshape(groups, -1, *kernel.shape[1:]))
-        x = op.group_convolution(x, grouped, [stride] * 2, around, around, [1, 1])
-    else:
-        x = op.convolution(x, constant(kernel), [stride] * 2, around, around, [1, 1])
-    return op.add(x, constant(folded.bias.astype(np.float32).reshape(1, -1, 1, 1))) if folded.bias.any() else x
-
-
-def tensor(tensors: Tensors, name: str) -> Node:
-    """A tensor as a constant."""
-    return constant(tensors[name])
-
-
-def embedded(ids: Node, tensors: Tensors, name: str) -> Node:
-    """The rows `ids` [...] of a table -> float32 [... w]. The table stays as it is stored, and where it is.
-
-    In float16 the conversion must stand before the lookup, where OpenVINO moves it behind: written behind, the whole
-    table is converted (XLM-V's 901,629 rows: 3.9 GB and 40 s to compile instead of 0.3 GB and 1.5 s, measured). In
-    bfloat16 it stays with the conversion behind.
-    """
-    array = tensors[name]
-    if array.dtype.name != "bfloat16":
-        return op.gather(constant(array), ids, integers(0))
-    array = np.ascontiguousarray(array)
-    words = ov.Tensor(_writeable(array.view(np.uint16)), array.shape, Type.bf16)  # numpy has no type for it
-    return op.convert(op.gather(op.constant(words, shared_memory=True), ids, integers(0)), "f32")
-
-
-def embedded_with(ids: Node, tensors: Tensors, name: str, added: Node | None) -> Node:
-    """`embedded`; ids from the table's end on are rows of `added` [m w], which no vocabulary has."""
-    if added is None:
-        return embedded(ids, tensors, name)
-    rows = tensors[name].shape[0]
-    known = embedded(op.minimum(ids, integers(rows - 1)), tensors, name)
-    new = op.gather(added, op.maximum(op.subtract(ids, integers(rows)), integers(0)), integers(0))
-    return op.select(op.unsqueeze(op.greater_equal(ids, integers(rows)), integers(-1)), new, known)
-
-
-def constant(array: NDArray[np.generic] | np.float32) -> Node:
-    """A constant of float32, that shares the array's memory wherever it can."""
-    array = np.asarray(array)
-    if array.dtype not in (np.float32, np.float16):
-        array = array.astype(np.float32)  # bfloat16, which has no numpy dtype of its own
-    array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
-    made = op.constant(_writeable(array), shared_memory=True)
-    return op.convert(made, "f32") if array.dtype == np.float16 else made
-
-
-def _writeable(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """OpenVINO shares writeable arrays only, though it never writes to a constant. Copies where the memory is not."""
-    if array.flags.writeable:
-        return array
-    view = array.view()
-    try:
-        view.flags.writeable = True
-    except ValueError:
-        return array.copy()
-    return view
-
-
-def integers(values: int | list[int]) -> Node:
-    """A constant of int32."""
-    return op.constant(np.asarray(values, np.int32))
 
 
 def batch_size(x: Node) -> Node:

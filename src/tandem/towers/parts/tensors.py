@@ -1,6 +1,6 @@
 """The arrays a tower is made of, by name, as graphs and numpy read them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,3 +26,19 @@ def split_qkv(tensors: Tensors, name: str) -> Sequence[NDArray[np.generic]]:
     if len(found) == 2:  # q, and k with v
         return [found[0], *np.split(found[1], 2)]
     return np.split(found[0], 3)
+
+
+def stored_arrays(tensors: Tensors) -> Iterator[NDArray[np.generic]]:
+    """The arrays as they lie in memory or in a file, none of them computed."""
+    stored: Tensors | None = getattr(tensors, "stored", None)
+    if stored is not None:  # quantised: asked for by name, it would be computed in floating point
+        yield from stored.values()
+        return
+    for name in tensors:
+        yield from parts(tensors, name)
+
+
+def size_of(tensors: Tensors, name: str) -> int:
+    """How many numbers a tensor has, without computing or stacking it."""
+    stored: Tensors | None = getattr(tensors, "stored", None)
+    return sum(part.size for part in ([stored[name]] if stored is not None else parts(tensors, name)))

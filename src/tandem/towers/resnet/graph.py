@@ -4,8 +4,10 @@ Shapes: b batch, c channels, s pixels a side, d shared dimension.
 """
 
 from tandem.openvino_import import Node, op
+from tandem.towers.parts.constants import constant, integers, tensor
 from tandem.towers.parts.folding import normed_convolution
-from tandem.towers.parts.openvino import constant, convolve, integers, merge_heads, named_linear, split_heads, tensor
+from tandem.towers.parts.openvino import merge_heads, split_heads
+from tandem.towers.parts.products import convolve, named_linear
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.resnet.description import ResNet
 
@@ -70,7 +72,7 @@ def _shortcut(x: Node, tensors: Tensors, name: str) -> Node:
 
 def _convolution(x: Node, tensors: Tensors, name: str, norm: str, stride: int = 1) -> Node:
     """A convolution with the batch norm that follows it, folded into one at double precision: [b c h w]."""
-    return convolve(x, normed_convolution(tensors, name, norm), stride)
+    return convolve(x, normed_convolution(tensors, name, norm), tensors, name, stride)
 
 
 def _average_pool(x: Node) -> Node:

@@ -6,18 +6,10 @@ Shapes: b batch, t tokens, w width, d shared dimension.
 import numpy as np
 
 from tandem.openvino_import import Node, PartialShape, Type, op
+from tandem.towers.parts.constants import constant, embedded_with, integers, tensor
 from tandem.towers.parts.description import Wanted
-from tandem.towers.parts.openvino import (
-    block,
-    constant,
-    embedded_with,
-    integers,
-    last_block,
-    layer_norm,
-    project,
-    tensor,
-    token_count,
-)
+from tandem.towers.parts.openvino import block, last_block, layer_norm, token_count
+from tandem.towers.parts.products import project
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.text_transformer.description import TextTransformer
 

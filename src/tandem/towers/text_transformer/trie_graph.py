@@ -8,24 +8,12 @@ Shapes: m nodes, b texts, s tokens of the longest, w width, h heads, d shared di
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tandem.openvino_import import Node, PartialShape, Type, op
-from tandem.towers.parts.openvino import (
-    attention,
-    constant,
-    embedded,
-    integers,
-    layer_norm,
-    linear,
-    merge_heads,
-    mlp,
-    named_linear,
-    project,
-    split_heads,
-    tensor,
-)
-from tandem.towers.parts.tensors import Tensors, split_qkv
+from tandem.towers.parts.constants import constant, embedded, integers, tensor
+from tandem.towers.parts.openvino import attention, layer_norm, merge_heads, mlp, split_heads
+from tandem.towers.parts.products import named_linear, project, qkv_linear
+from tandem.towers.parts.tensors import Tensors
 from tandem.towers.text_transformer.description import TextTransformer
 
 
@@ -47,15 +35,14 @@ def features(entries: list[Node], text: TextTransformer, tensors: Tensors) -> No
     for i in range(text.layers):
         name, last = f"transformer.resblocks.{i}.", i == text.layers - 1
         y = layer_norm(x, tensors, name + "ln_1.", text.norm_epsilon)
-        weights, biases = (split_qkv(tensors, f"{name}attn.in_proj_{kind}") for kind in ("weight", "bias"))
         asked = paths
         if last:  # only the states at the ends leave the tower
             asked = op.unsqueeze(ends, integers(1))  # [b 1]
             x = op.gather(x, ends, zero)  # [b w]
             seen = op.unsqueeze(op.gather(seen, op.gather(positions, ends, zero), zero), integers([1, 2]))  # [b 1 1 s]
         q, k, v = (
-            split_heads(_along(y, each, weight, bias, first=last and each is asked), text.heads, text.width)
-            for each, weight, bias in zip((asked, paths, paths), weights, biases, strict=True)
+            split_heads(_along(y, each, tensors, name, part, first=last and each is asked), text.heads, text.width)
+            for part, each in enumerate((asked, paths, paths))
         )
         out = op.reshape(merge_heads(attention(q, k, v, seen), text.width), integers([-1, text.width]), False)
         if not last:
@@ -66,8 +53,12 @@ def features(entries: list[Node], text: TextTransformer, tensors: Tensors) -> No
     return project(x, tensors, "text_projection", "text_projection_bias" if text.projection_bias else None)
 
 
-def _along(y: Node, paths: Node, weight: NDArray[np.generic], bias: NDArray[np.generic], *, first: bool) -> Node:
-    """A linear layer of the nodes y [m w], and its rows along paths [b s] -> [b s w]. `first`: gathered before it."""
+def _along(y: Node, paths: Node, tensors: Tensors, name: str, part: int, *, first: bool) -> Node:
+    """Queries, keys or values of the nodes y [m w], and their rows along paths [b s] -> [b s w].
+
+    `first`: gathered before the product.
+    """
+    name += "attn.in_proj_"
     if first:
-        return linear(op.gather(y, paths, integers(0)), weight, bias)
-    return op.gather(linear(y, weight, bias), paths, integers(0))
+        return qkv_linear(op.gather(y, paths, integers(0)), tensors, name, part)
+    return op.gather(qkv_linear(y, tensors, name, part), paths, integers(0))

@@ -4,21 +4,19 @@ Shapes: b batch, s pixels a side, g patches along a side, t tokens, w width, d s
 """
 
 from tandem.openvino_import import Node, op
-from tandem.towers.parts.folding import normed_convolution
+from tandem.towers.parts.constants import integers, tensor
+from tandem.towers.parts.folding import normed_convolution, plain_convolution
 from tandem.towers.parts.neighbours import closeness
 from tandem.towers.parts.openvino import (
     activate,
     attention_pool,
     batch_size,
     block,
-    convolve,
-    integers,
     last_block,
     layer_norm,
     neighbour_attention,
-    project,
-    tensor,
 )
+from tandem.towers.parts.products import convolve, project
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.vision_transformer.description import VisionTransformer
 from tandem.towers.vision_transformer.rotary import rotation
@@ -85,7 +83,7 @@ def _embed(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
     if vision.stem:
         x = _stem(x, vision, tensors)
     else:
-        x = op.convolution(x, tensor(tensors, "visual.conv1.weight"), [patch] * 2, [0, 0], [0, 0], [1, 1])
+        x = convolve(x, plain_convolution(tensors, "visual.conv1"), tensors, "visual.conv1", patch, padding=0)
     x = op.transpose(op.reshape(x, integers([0, width, -1]), True), integers([0, 2, 1]))  # [b patches w]
     if vision.patch_bias:
         x = op.add(x, tensor(tensors, "visual.stem.2.conv.bias" if vision.stem else "visual.conv1.bias"))
@@ -105,8 +103,9 @@ def _stem(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
     for i, (_, _, side) in enumerate(vision.stem):
         name = f"visual.stem.{i}."
         if i == len(vision.stem) - 1:
-            return op.convolution(x, tensor(tensors, name + "conv.weight"), [side] * 2, [0, 0], [0, 0], [1, 1])
-        x = convolve(x, normed_convolution(tensors, name + "conv", name + "bn"), side, padding=0)
+            return convolve(x, plain_convolution(tensors, name + "conv"), tensors, name + "conv", side, padding=0)
+        folded = normed_convolution(tensors, name + "conv", name + "bn")
+        x = convolve(x, folded, tensors, name + "conv", side, padding=0)
         x = activate(x, vision.activation)
     return x
 

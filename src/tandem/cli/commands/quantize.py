@@ -1,0 +1,131 @@
+"""`tandem quantize`: a model of eight bits, measured against its source."""
+
+import argparse
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import progress, terminal
+from tandem.cli.arguments import Parser, add_json, describe
+from tandem.cli.exit_codes import DONE, exit_code
+from tandem.cli.options.model import add_activation
+from tandem.cli.tables import Column, print_table
+from tandem.files import user_path
+
+if TYPE_CHECKING:
+    from tandem.quantize.quantizing import Quantized
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Make a model of eight bits: faster, a quarter of the size of float32, and loaded like any other. It is "
+        "calibrated on a part of the images and texts, chosen by another, and measured on the rest against its source; "
+        "what agrees too little keeps the source's precision. What was measured is written into its model card.",
+        "tandem quantize ViT-B/32 b32-int8 --images photos",
+        "tandem quantize ViT-B/32 b32-int8 --images imagenet/val --texts captions.txt",
+        "tandem quantize ViT-B/32 b32-small --weights-only",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder, a file, a hub name or a published name")
+    parser.add_argument("target", metavar="TARGET", help="the folder to write")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="a folder of photos like those that the model is for, some hundreds of them, or any data set that tandem "
+        "evaluate takes: with labels, accuracy is measured, too (default: sample pictures, which say less)",
+    )
+    parser.add_argument(
+        "--texts",
+        metavar="F",
+        help="a file of texts, one a line (default: captions of the images, else sample sentences)",
+    )
+    parser.add_argument(
+        "--weights-only",
+        action="store_true",
+        help="keep weights in eight bits and compute in floating point: needs no calibration",
+    )
+    parser.add_argument(
+        "--no-search",
+        action="store_true",
+        help="round every block with the usual settings, whatever it agrees; quick, and said in the model card",
+    )
+    add_activation(parser, "as for tandem classify")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.model import load
+    from tandem.quantize.calibration import check_installed
+    from tandem.weights.writing import refuse_in_use
+
+    target = user_path(arguments.target).resolve()
+    refuse_in_use(target, overwrite=arguments.overwrite, say="--overwrite")
+    if not arguments.weights_only:
+        check_installed()
+    with progress.waiting("loading the model"):
+        model = load(arguments.source, engine="openvino", precision="float32", activation=arguments.activation)
+
+    from tandem.quantize.card import write
+    from tandem.quantize.quantizing import quantize
+    from tandem.quantize.samples import gather
+
+    with progress.waiting("reading images"):
+        samples = gather(model, arguments.images, arguments.texts)
+    made = quantize(
+        model,
+        samples,
+        method="int8-weights" if arguments.weights_only else "int8",
+        search=not arguments.no_search,
+        say=terminal.echo,
+    )
+    write(made, target, overwrite=arguments.overwrite)
+    if arguments.json:
+        terminal.print_json(as_document(made, str(target)))
+    else:
+        show(made)
+    sys.stdout.flush()
+    terminal.echo(f"{arguments.target}: {made.checkpoint.config.name}, with its model card")
+    total = len(samples.skipped) + sum(
+        len(part.pixels) for part in (samples.calibration, samples.dev, samples.held_out)
+    )
+    terminal.echo_skipped(list(samples.skipped), total)
+    return exit_code(done=total - len(samples.skipped), skipped=len(samples.skipped)) if samples.skipped else DONE
+
+
+def show(made: "Quantized") -> None:
+    """What was measured, and whether it is good."""
+    from tandem.quantize.card import mixing, rows, verdict
+
+    print_table((Column("measured"), Column("")), [[name, value] for name, value in rows(made)])
+    terminal.print_result(verdict(made))
+    terminal.print_result(mixing(made))
+
+
+def as_document(made: "Quantized", target: str) -> dict[str, Any]:
+    """What --json prints."""
+    from tandem import weights
+
+    about = made.quantization
+    return {
+        "target": target,
+        "model": {"name": made.checkpoint.config.name, "fingerprint": weights.fingerprint(made.checkpoint)},
+        "source": {"name": about.source, "fingerprint": about.source_fingerprint},
+        "method": about.method,
+        "good": made.agreement.is_good,
+        "mixes": about.mixes,
+        "agreement": dataclasses.asdict(made.agreement),
+        "images": about.images,
+        "texts": about.texts,
+        "samples": made.samples,
+        "spared": list(about.spared),
+        "blocks": made.blocks,
+        "settings": made.settings,
+        "tried": [{"what": each.what, **dataclasses.asdict(each.agreement)} for each in made.tried],
+        "speeds": {name: {"source": a, "quantized": b} for name, (a, b) in made.speeds.items()},
+        "bytes": {"source": made.bytes[0], "quantized": made.bytes[1]},
+        "accuracy": None
+        if made.accuracy is None
+        else {"source": made.accuracy[0], "quantized": made.accuracy[1], "chance": 1 / made.classes},
+        "processor": made.processor,
+    }

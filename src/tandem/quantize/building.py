@@ -1,0 +1,123 @@
+"""The arrays of a quantised model: weights rounded to eight bits, beside them scales and the ranges of inputs.
+
+Shapes: o outputs, i inputs, p parts.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.config import ModelConfig
+from tandem.quantize.calibration import TOWERS, Arrays, Site, Tower
+from tandem.towers.parts.int8 import COLUMN_SCALE, INPUT, SCALE, SHIFT, SMOOTH, Int8, QuantizedTensors, quantized
+
+_LEAST = 4096  # numbers in a weight that is rounded: less saves nothing
+_COLUMNS = ("visual.proj", "text_projection")  # matrices [i o]
+_BLOCK = re.compile(r"^(.*?(?:resblocks|stages|layer|layer\d|stem)\.\d+(?:\.blocks\.\d+)?)\.")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is rounded: the sites of each tower, and the blocks that are spared."""
+
+    sites: Mapping[Tower, Mapping[str, Site]] = field(default_factory=dict)
+    spared: frozenset[str] = frozenset()
+
+    def sparing(self, blocks: Collection[str]) -> "Plan":
+        """The same with these blocks spared, too."""
+        return Plan(self.sites, self.spared | frozenset(blocks))
+
+
+def tower_of(name: str) -> Tower:
+    """Whose tensor, or site, this is."""
+    return "image" if name.startswith("visual.") else "text"
+
+
+def block_of(name: str) -> str:
+    """The block of a tensor or a site; what is in none belongs to the ends of its tower."""
+    found = _BLOCK.match(name)
+    return found[1] if found else f"{tower_of(name)} ends"
+
+
+def blocks(config: ModelConfig, tensors: Arrays) -> tuple[str, ...]:
+    """All blocks of both towers that have weights to round, in their order."""
+    return tuple(dict.fromkeys(map(block_of, weights(config, tensors))))
+
+
+def weights(config: ModelConfig, tensors: Arrays) -> list[str]:
+    """The tensors that towers take as int8: those that their graphs ask for, where rounding them saves something."""
+    from tandem.engine import graph
+
+    asked = _Asked(tensors)
+    graph.image_graph(config, asked)
+    graph.text_graph(config, asked)
+    shapes = {name: asked[name].shape for name in asked.names}
+    large = [name for name in shapes if int(np.prod(shapes[name])) >= _LEAST]
+    return [name for name in large if len(shapes[name]) != 4 or shapes[name][1] > 1]  # none of depthwise ones
+
+
+def build(config: ModelConfig, tensors: Arrays, plan: Plan, names: Collection[str] | None = None) -> QuantizedTensors:
+    """The quantised tensors of a model. names: what `weights` gives, where it is known already."""
+    rounded = [name for name in (names or weights(config, tensors)) if block_of(name) not in plan.spared]
+    sites = {name: site for tower in TOWERS for name, site in plan.sites.get(tower, {}).items()}
+    sites = {name: site for name, site in sites.items() if block_of(name) not in plan.spared}
+    stored: dict[str, NDArray[Any]] = {name: np.asarray(tensors[name]) for name in tensors if name not in rounded}
+    for name in rounded:
+        stored |= _rounded(name, np.asarray(tensors[name]), sites)
+    for name, site in sites.items():
+        stored[name + INPUT] = np.stack([site.low, site.high])
+        if site.shift is not None:
+            stored[name + SHIFT] = site.shift
+    return QuantizedTensors(stored)
+
+
+def _rounded(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> dict[str, NDArray[Any]]:
+    columns = name in _COLUMNS
+    made: Int8 = quantized(array.T if columns else array, _smooth(name, array, sites))
+    stored: dict[str, NDArray[Any]] = {
+        name: np.ascontiguousarray(made.ints.T if columns else made.ints),
+        name + (COLUMN_SCALE if columns else SCALE): made.scale,
+    }
+    if made.smooth is not None:
+        stored[name + SMOOTH] = made.smooth
+    return stored
+
+
+def _smooth(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> NDArray[np.float32] | None:
+    """What the inputs of a weight are divided by [p i]; None where no site of it does so."""
+    if name.endswith("in_proj_weight"):
+        parts = [sites.get(name.removesuffix("weight") + part) for part in "qkv"]
+    else:
+        parts = [sites.get(name.removesuffix(".weight"))]
+    vectors = [None if site is None else site.smooth for site in parts]
+    if all(vector is None for vector in vectors):
+        return None
+    inputs = array.shape[0] if name in _COLUMNS else array.shape[1]
+    return np.stack([np.ones(inputs, np.float32) if vector is None else vector for vector in vectors])
+
+
+class _Asked(Mapping[str, np.ndarray]):
+    """Tensors that note which of them a graph would take as int8."""
+
+    def __init__(self, tensors: Arrays) -> None:
+        self._tensors = tensors
+        self.names: dict[str, None] = {}
+
+    def int8(self, name: str) -> None:
+        self.names[name] = None
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)

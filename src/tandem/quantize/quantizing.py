@@ -1,0 +1,124 @@
+"""`quantize`: a model in, one of eight bits out, with what was measured of it."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from tandem.config import Quantization
+from tandem.errors import TandemError
+from tandem.model import Model
+from tandem.processor import processor
+from tandem.quantize.agreement import Agreement, accuracy, agreement
+from tandem.quantize.building import Plan, blocks, build
+from tandem.quantize.calibration import check_installed
+from tandem.quantize.samples import Part, Samples
+from tandem.quantize.searching import Say, Search, Tried, answers, encoded, with_tensors
+from tandem.weights.checkpoint import Checkpoint, stored
+
+Method = Literal["int8", "int8-weights"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+_SPEED_IMAGES, _SPEED_TEXTS, _ROUNDS = 8, 64, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A quantised model, not written yet, and everything that was measured of it."""
+
+    checkpoint: Checkpoint  # its `config.quantization` says how it agrees with its source
+    agreement: Agreement  # on images and texts that were kept out
+    samples: str  # in words
+    blocks: int  # that could be rounded
+    settings: dict[str, str]  # of each tower, in words
+    tried: tuple[Tried, ...]
+    speeds: dict[str, tuple[float, float]]  # images/s and texts/s of the source in float32, and of this
+    bytes: tuple[int, int]  # of the source's arrays, and of these
+    accuracy: tuple[float, float] | None  # zero-shot, of the source and of this, where images have labels
+    classes: int
+    processor: str
+
+    @property
+    def quantization(self) -> Quantization:
+        found = self.checkpoint.config.quantization
+        assert found is not None
+        return found
+
+
+def quantize(
+    model: Model, samples: Samples, *, method: Method = "int8", search: bool = True, say: Say = lambda _: None
+) -> Quantized:
+    """A model of eight bits from one in floating point, which OpenVINO has to compute in float32.
+
+    method: "int8" multiplies eight bits with eight bits; "int8-weights" only keeps weights in eight bits.
+    search: settings are tried, and blocks spared until the promise is kept; without it the usual settings round all.
+    say: is told what is being done. Raises `MissingExtraError` and `TandemError`.
+    """
+    if method not in METHODS:
+        raise TandemError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if model.config.quantization is not None:
+        raise TandemError(
+            f"{model.name} is quantised already: quantise {model.config.quantization.source}, which it was made from"
+        )
+    if model.engine.name != "openvino" or model.engine.precision != "float32":
+        raise TandemError("quantize: load the model with engine='openvino' and precision='float32'")
+    if method == "int8":
+        check_installed()
+    looked = Search(model, samples, say)
+    plan, settings = (looked.choose(all_of_them=search)) if method == "int8" else (Plan(), {})
+    if search:
+        plan = looked.spare(plan)
+    tensors = build(model.config, model.tensors, plan, looked.names)
+    made = with_tensors(model, tensors)
+    say("measuring on what was kept out")
+    source, mine = (answers(each, samples.held_out, looked.class_texts) for each in (model, made))
+    found = agreement(source, mine)
+    labels = samples.held_out.labels
+    quantization = Quantization(
+        method=method,
+        source=model.name,
+        source_fingerprint=model.fingerprint,
+        images=len(samples.held_out.pixels),
+        texts=len(samples.held_out.texts),
+        spared=tuple(sorted(plan.spared)),
+        **dataclasses.asdict(found),
+    )
+    config = dataclasses.replace(model.config, name=f"{model.name} {method}", quantization=quantization)
+    return Quantized(
+        checkpoint=dataclasses.replace(model.checkpoint, config=config, tensors=tensors),
+        agreement=found,
+        samples=samples.described,
+        blocks=len(blocks(model.config, model.tensors)),
+        settings={str(tower): words for tower, words in settings.items()},
+        tried=tuple(looked.tried),
+        speeds=_speeds(model, made, samples.held_out, say),
+        bytes=(_bytes(model.tensors), _bytes(tensors)),
+        accuracy=None if labels is None else (accuracy(source, labels), accuracy(mine, labels)),
+        classes=len(samples.classes),
+        processor=processor(),
+    )
+
+
+def _bytes(tensors: Any) -> int:
+    arrays = stored(tensors)
+    return sum(arrays[name].nbytes for name in arrays)
+
+
+def _speeds(source: Model, made: Model, part: Part, say: Say) -> dict[str, tuple[float, float]]:
+    """Medians of alternating rounds: whatever else the machine does hits both."""
+    say("timing")
+    pixels, texts = part.pixels[:_SPEED_IMAGES], part.texts[:_SPEED_TEXTS]
+    work: dict[str, tuple[int, Callable[[Model], object]]] = {
+        "images/s": (len(pixels), lambda model: model.engine.encode_images(pixels)),
+        "texts/s": (len(texts), lambda model: encoded(model, model.engine, texts)),
+    }
+    rates: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in work}
+    for _ in range(_ROUNDS):
+        for name, (count, run) in work.items():
+            for model, found in zip((source, made), rates[name], strict=True):
+                began = time.perf_counter()
+                run(model)
+                found.append(count / (time.perf_counter() - began))
+    return {name: (statistics.median(a), statistics.median(b)) for name, (a, b) in rates.items()}

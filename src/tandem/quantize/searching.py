@@ -1,0 +1,153 @@
+"""Which settings, and which blocks to spare: chosen by what agrees best with the source on images and texts for that.
+
+Nothing that is measured in the end is looked at here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tandem.arrays import Vectors
+from tandem.engine.openvino import OpenVinoEngine
+from tandem.model import Model
+from tandem.prompts import DEFAULT_TEMPLATE, fill
+from tandem.quantize.agreement import Agreement, Answers, agreement
+from tandem.quantize.building import Plan, block_of, blocks, build, weights
+from tandem.quantize.calibration import TOWERS, Site, Tower, calibrate, smooths
+from tandem.quantize.samples import Part, Samples, image_batches, text_batches
+from tandem.towers.parts.int8 import QuantizedTensors
+
+ALPHAS = (None, 0.3, 0.5, 0.7)  # of SmoothQuant; None: none of it
+_USUAL_ALPHA = 0.5
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A setting that was tried, and how well it agreed on the images and texts for choosing."""
+
+    what: str
+    agreement: Agreement
+
+
+@dataclass
+class Search:
+    """One model's search. `tried` is what was looked at, in order."""
+
+    model: Model
+    samples: Samples
+    say: Say = lambda _: None
+    tried: list[Tried] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.names = weights(self.model.config, self.model.tensors)
+        self.pixels = self.samples.dev.pixels
+        self.class_texts = tuple(fill(label, DEFAULT_TEMPLATE)[0] for label in self.samples.classes)
+        self.source = answers(self.model, self.samples.dev, self.class_texts)
+
+    def settings(self, tower: Tower, *, all_of_them: bool) -> dict[str, tuple[float | None, bool]]:
+        """What is tried for a tower, by words: SmoothQuant's strength, and whether biases are corrected."""
+        if not smooths(self.model.config, tower):
+            plain: dict[str, tuple[float | None, bool]] = {"biases corrected": (None, True)}
+            return {**plain, "biases as they are": (None, False)} if all_of_them else plain
+        alphas = ALPHAS if all_of_them else (_USUAL_ALPHA,)
+        return {f"alpha {alpha}" if alpha is not None else "no smoothing": (alpha, False) for alpha in alphas}
+
+    def choose(self, *, all_of_them: bool = True) -> tuple[Plan, dict[Tower, str]]:
+        """The settings of each tower whose vectors are nearest to the source's, and what they are in words."""
+        best: dict[Tower, dict[str, Site]] = {}
+        words: dict[Tower, str] = {}
+        for tower in TOWERS:
+            batches = (
+                image_batches(self.samples.calibration)
+                if tower == "image"
+                else text_batches(self.model, self.samples.calibration)
+            )
+            least = np.inf
+            for name, (alpha, correct) in self.settings(tower, all_of_them=all_of_them).items():
+                self.say(f"calibrating the {tower} tower: {name}")
+                sites = calibrate(
+                    self.model.config, self.model.tensors, tower, batches, alpha=alpha, correct_bias=correct
+                )
+                error = self._try(f"{tower} tower, {name}", Plan({tower: sites}, self._other(tower)))
+                if error < least:
+                    least, best[tower], words[tower] = error, sites, name
+        return Plan(best), words
+
+    def spare(self, plan: Plan) -> Plan:
+        """The plan with as few blocks spared as it takes to keep the promise: those first that cost most by themselves.
+
+        A plan that does not keep it with every block spared is given back with all of them.
+        """
+        whole = self.measure(plan, "every block")
+        if whole.is_good:
+            return plan
+        everything = blocks(self.model.config, self.model.tensors)
+        costs: dict[str, float] = {}
+        for block in everything:
+            self.say(f"what {block} costs")
+            costs[block] = self._try(f"{block} alone", plan.sparing(set(everything) - {block}))
+        ranked = sorted(everything, key=lambda block: -costs[block])
+        # The number spared is doubled until the promise is kept, and then lowered by halves
+        low, high = 0, 1
+        while high < len(ranked) and not self._holds(plan, ranked[:high]):
+            low, high = high, min(2 * high, len(ranked))
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._holds(plan, ranked[:middle]) else (middle, high)
+        return plan.sparing(ranked[:high])
+
+    def _holds(self, plan: Plan, spared: Sequence[str]) -> bool:
+        return self.measure(plan.sparing(spared), f"{len(spared)} blocks spared").is_good
+
+    def measure(self, plan: Plan, what: str) -> Agreement:
+        """The agreement of a plan on what is chosen by."""
+        self.say(f"trying {what}")
+        tensors = build(self.model.config, self.model.tensors, plan, self.names)
+        found = agreement(self.source, answers(with_tensors(self.model, tensors), self.samples.dev, self.class_texts))
+        self.tried.append(Tried(what, found))
+        return found
+
+    def _try(self, what: str, plan: Plan) -> float:
+        """1 - the mean cosine to the source of the tower that a plan rounds something of; the other is not computed."""
+        tensors = build(self.model.config, self.model.tensors, plan, self.names)
+        engine = OpenVinoEngine(self.model.config, tensors)
+        rounded = {block_of(name) for name in self.names} - plan.spared
+        if any(block.startswith("visual.") or block == "image ends" for block in rounded):
+            mine, theirs = engine.encode_images(self.pixels), self.source.images
+        else:
+            mine, theirs = encoded(self.model, engine, self.samples.dev.texts), self.source.texts
+        return 1 - float(np.einsum("nd,nd->n", mine, theirs).mean())
+
+    def _other(self, tower: Tower) -> frozenset[str]:
+        """All blocks of the other tower."""
+        return frozenset(
+            block
+            for block in blocks(self.model.config, self.model.tensors)
+            if (block.startswith("visual.") or block == "image ends") != (tower == "image")
+        )
+
+
+def with_tensors(model: Model, tensors: QuantizedTensors) -> Model:
+    """The model with other tensors, computed by OpenVINO."""
+    import dataclasses
+
+    checkpoint = dataclasses.replace(model.checkpoint, tensors=tensors)
+    return Model(checkpoint, OpenVinoEngine(model.config, tensors), orient=model.orient, limits=model.limits)
+
+
+def answers(model: Model, part: Part, class_texts: Sequence[str]) -> Answers:
+    """A model's vectors of a part's images and texts, and of the classes."""
+    engine = model.engine
+    return Answers(
+        engine.encode_images(part.pixels),
+        encoded(model, engine, part.texts),
+        encoded(model, engine, class_texts),
+    )
+
+
+def encoded(model: Model, engine: object, texts: Sequence[str]) -> Vectors:
+    """The vectors of texts, cut where they are too long."""
+    ids = model.tokenizer(list(texts), model.config.text.context_length, True)
+    return engine.encode_texts(ids)  # type: ignore[attr-defined,no-any-return]

@@ -1,0 +1,154 @@
+"""Weights of eight bits, and the ranges of what they are multiplied with, in numpy. Knows arrays; no graph, no file.
+
+A product of eight bits is known by its site: the name of its layer. Its weights have a scale for each output channel.
+Its input is mapped from a range to 256 steps, after a division by `smooth` where one is kept: outliers of the input
+then lie in the weights (SmoothQuant, Xiao et al. 2023).
+
+Shapes: o outputs, i inputs, p parts of a stacked weight, c channels.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+SCALE, COLUMN_SCALE, SMOOTH, INPUT, SHIFT = "::scale", "::column_scale", "::smooth", "::input", "::shift"
+_LARGEST = 127  # symmetric: -128 is not used
+
+
+@dataclass(frozen=True)
+class Int8:
+    """A weight as int8 [o ...]; `scale` [o] and the division by `smooth` [p i] give it back."""
+
+    ints: NDArray[np.int8]
+    scale: Array
+    smooth: Array | None = None
+
+    def array(self) -> Array:
+        """The weight that this stands for, float32 [o ...]."""
+        made = self.ints * self.scale.reshape(-1, *(1,) * (self.ints.ndim - 1))
+        if self.smooth is not None:
+            made /= np.repeat(self.smooth, len(made) // len(self.smooth), axis=0)
+        return made
+
+    def part(self, index: int, parts: int) -> "Int8":
+        """One of equal parts of the outputs."""
+        rows = len(self.ints) // parts
+        part = slice(index * rows, (index + 1) * rows)
+        smooth = self.smooth
+        if smooth is not None and len(smooth) > 1:
+            smooth = smooth[index : index + 1]
+        return Int8(self.ints[part], self.scale[part], smooth)
+
+    def scaled(self, by: NDArray[np.floating[Any]]) -> "Int8":
+        """Its outputs times `by` [o]."""
+        return Int8(self.ints, (self.scale * by).astype(np.float32), self.smooth)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The range of a site's input: numbers, or one for each of c channels; `shift` [o] corrects the output's mean."""
+
+    low: Array
+    high: Array
+    shift: Array | None = None
+
+
+def quantized(weight: NDArray[Any], smooth: Array | None = None) -> Int8:
+    """A weight [o ...] rounded to int8, by the largest of each output channel."""
+    rows = np.asarray(weight, np.float32)
+    if smooth is not None:
+        rows = rows * np.repeat(smooth, len(rows) // len(smooth), axis=0)
+    scale = np.abs(rows.reshape(len(rows), -1)).max(1, initial=0) / _LARGEST
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    ints = np.rint(rows / scale.reshape(-1, *(1,) * (rows.ndim - 1))).astype(np.int8)
+    return Int8(ints, scale, smooth)
+
+
+class QuantizedTensors(Mapping[str, np.ndarray]):
+    """A model's arrays by name, some kept as int8. Asked for by name, an array is float, computed anew each time.
+
+    stored: arrays as their file holds them. An int8 one has its scales beside it, under its own name and a suffix, and
+    so have sites the ranges of their inputs.
+    """
+
+    def __init__(self, stored: Mapping[str, np.ndarray]) -> None:
+        self.stored = stored
+        self._names = [name for name in stored if "::" not in name]
+
+    def int8(self, name: str) -> Int8 | None:
+        """A weight as int8 with the outputs first; None for one that is kept in floating point."""
+        array = self.stored.get(name)
+        if array is None or array.dtype != np.int8:
+            return None
+        smooth = self.stored.get(name + SMOOTH)
+        if (scale := self.stored.get(name + COLUMN_SCALE)) is not None:
+            return Int8(array.T, scale, smooth)
+        return Int8(array, self.stored[name + SCALE], smooth)
+
+    def range_of(self, site: str) -> Range | None:
+        """The range of a site's input; None where the site computes in floating point."""
+        limits = self.stored.get(site + INPUT)
+        return None if limits is None else Range(limits[0], limits[1], self.stored.get(site + SHIFT))
+
+    @property
+    def sites(self) -> list[str]:
+        """The sites that multiply eight bits with eight bits."""
+        return [name.removesuffix(INPUT) for name in self.stored if name.endswith(INPUT)]
+
+    def shape_and_dtype(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """What `self[name]` has, without computing it."""
+        array = self.stored[name]
+        return array.shape, np.dtype(np.float32) if array.dtype == np.int8 else array.dtype
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        int8 = self.int8(name)
+        if int8 is None:
+            return self.stored[name]
+        made = int8.array()
+        return made.T if name + COLUMN_SCALE in self.stored else made
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.stored
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class WithoutRanges(Mapping[str, np.ndarray]):
+    """Tensors whose int8 weights stay, but whose sites all compute in floating point."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self._tensors = tensors
+        self.int8: Callable[[str], Int8 | None] = lambda name: int8_of(tensors, name)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def int8_of(tensors: Mapping[str, np.ndarray], name: str) -> Int8 | None:
+    """`QuantizedTensors.int8`; None for tensors of any other kind."""
+    found: Callable[[str], Int8 | None] | None = getattr(tensors, "int8", None)
+    return found(name) if found else None
+
+
+def range_of(tensors: Mapping[str, np.ndarray], site: str) -> Range | None:
+    """`QuantizedTensors.range_of`; None for tensors of any other kind."""
+    found: Callable[[str], Range | None] | None = getattr(tensors, "range_of", None)
+    return found(site) if found else None
