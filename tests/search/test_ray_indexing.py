@@ -1,8 +1,11 @@
-"""Indexing on Ray Data ends in the same collection as indexing here. A real Ray, two workers on this machine."""
+"""Indexing on Ray Data ends in the same collection as indexing here. A real Ray, four workers on this machine."""
 
+import contextlib
 import os
 import pickle
 import shutil
+import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ def cluster() -> Iterator[None]:
 
     ray.init(
         address="local",
-        num_cpus=2,
+        num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",
@@ -52,7 +55,9 @@ def run(home: Path, model: Model, *named: Path, workers: int | None = None, **op
 
 
 @pytest.mark.usefixtures("cluster")
-def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
+def test_four_workers_one_of_which_is_killed_end_in_the_same_collection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load(toy.folder(tmp_path / "model"))
     images = tmp_path / "images"
     files = toy.write_images(images, 22)
@@ -67,7 +72,23 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
 
     here = run(tmp_path / "here", model, *named)
     reports: list[IndexingProgress] = []
-    there = run(tmp_path / "there", model, *named, workers=2, on_progress=reports.append)
+    died = tmp_path / "died"
+
+    class Mortal(on_ray._Worker):
+        """The first of all workers that has embedded something is killed before anybody hears of it."""
+
+        def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            for answer in super().__call__(batch):
+                with contextlib.suppress(FileExistsError), died.open("x") as file:
+                    file.write(str(os.getpid()))
+                    file.flush()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(on_ray, "_Worker", Mortal)
+        there = run(tmp_path / "there", model, *named, workers=4, on_progress=reports.append)
+    assert int(died.read_text()) != os.getpid()
     assert same(contents(tmp_path / "there"), contents(tmp_path / "here"))
     for field in ("added", "duplicates", "total"):
         assert getattr(there, field) == getattr(here, field), field
@@ -107,6 +128,52 @@ def test_a_model_that_workers_cannot_load_is_reported(tmp_path: Path) -> None:
         run(tmp_path / "home", model, tmp_path / "images", workers=1)
     assert "\n" not in str(raised.value)
     assert contents(tmp_path / "home") == {}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_images_that_kill_every_worker_end_the_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.write_images(tmp_path / "images", 2)
+    model = load(toy.folder(tmp_path / "model"))
+
+    class Doomed(on_ray._Worker):
+        def __init__(self, *_: Any) -> None:
+            pass
+
+        def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+            os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    monkeypatch.setattr(on_ray, "_Worker", Doomed)
+    monkeypatch.setattr(on_ray, "RETRIES", 0)
+    with pytest.raises(TandemError, match=r"a worker died 1 times with the same images: .* fewer --workers") as raised:
+        run(tmp_path / "home", model, tmp_path / "images", workers=1)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot choose their cores here")
+def test_workers_have_cores_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as all of them can have on the machines that there are, and none that another worker has."""
+    assert on_ray.cores_each([64, 64], 4) == 32
+    assert on_ray.cores_each([64, 64], 3) == 32
+    assert on_ray.cores_each([64, 16], 5) == 16
+    assert on_ray.cores_each([4], 3) == 1
+    assert on_ray.cores_each([2], 8) == 1
+    before = os.sched_getaffinity(0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    taken, held = [], []
+    for _ in before:
+        held += on_ray.take_cores(1)
+        taken.append(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, before)
+    assert sorted(core for (core,) in taken) == sorted(before)
+    assert on_ray.take_cores(1) == []  # none is free
+    assert os.sched_getaffinity(0) == before
+    os.close(held.pop())  # as when a worker ends
+    held += on_ray.take_cores(1)
+    assert os.sched_getaffinity(0) == taken[-1]
+    os.sched_setaffinity(0, before)
+    for lock in held:
+        os.close(lock)
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ line and no screen.
 """
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tandem.model import Model
 
 BATCHES_AHEAD = 2  # of the writer
+_Unread = TypeVar("_Unread", bound=Entry | FinishedShard)
 
 
 def index(
@@ -78,7 +79,17 @@ def _batches(
         yield first
         yield from unread
 
-    with contextlib.closing(in_order(prepared, everything(), ahead=2 * batch_size)) as prepared_images:
+    yield from encoded_batches(prepared, everything(), model, batch_size)
+
+
+def encoded_batches(
+    prepared: Callable[[_Unread], PreparedImage | FinishedShard],
+    unread: Iterable[_Unread],
+    model: "Model",
+    batch_size: int,
+) -> Generator[list[PreparedImage | FinishedShard], None, None]:
+    """What is unread, prepared in threads while batches of it are encoded; in order, with vectors."""
+    with contextlib.closing(in_order(prepared, unread, ahead=2 * batch_size)) as prepared_images:
         batch: list[PreparedImage | FinishedShard] = []
         fresh = 0
         for outcome in prepared_images:

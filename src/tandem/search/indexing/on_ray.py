@@ -9,6 +9,7 @@ import functools
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tandem.errors import MissingExtraError, StoreError, TandemError
 from tandem.model import Model, load
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.local import encoded
+from tandem.search.indexing.local import encoded_batches
 from tandem.search.indexing.preparing import DecodeOptions, InFlight, PreparedImage, prepare
 from tandem.search.indexing.reconciling import chunks
 from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingReport, IndexingRun
@@ -36,6 +37,10 @@ _ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its processes write to our standard error
 }
 OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here
+BATCHES_A_TASK = 4  # of a worker: while one is encoded, the images of the next are decoded
+# A worker that dies is started again, and what it was given is done again, here or on another machine; but not for
+# ever: there may be an image that kills every worker.
+RETRIES = 3
 
 
 def index(
@@ -62,8 +67,9 @@ def index(
             decode_options = DecodeOptions.of(model, fast_decode=options.fast_decode, caption=options.caption)
             loader = _loader(model)
             with _cluster(ray):
+                cores = cores_each([node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]], workers)
                 for some in _rounds(_chain(first, unread)):
-                    _round(ray, run, some, loader, decode_options, model.fingerprint, workers)
+                    _round(ray, run, some, loader, decode_options, model.fingerprint, workers, cores)
         return run.finish()
 
 
@@ -75,19 +81,23 @@ def _round(
     decode_options: DecodeOptions,
     fingerprint: str,
     workers: int,
+    cores: int = 0,
 ) -> None:
     """Send entries to the workers and record their results in the order in which they arrive."""
     entries = [item for item in items if isinstance(item, Entry)]
     batch_size = run.options.batch_size
     if entries:
         workers = min(workers, len(entries))
-        blocks = max(workers, -(-len(entries) // (4 * batch_size)))
+        blocks = max(workers, -(-len(entries) // (BATCHES_A_TASK * batch_size)))
         batches = ray.data.from_items([{"entry": entry} for entry in entries], override_num_blocks=blocks).map_batches(
             _Worker,
-            fn_constructor_args=(loader, decode_options, fingerprint),
-            batch_size=batch_size,
+            fn_constructor_args=(loader, decode_options, fingerprint, batch_size, cores),
+            batch_size=BATCHES_A_TASK * batch_size,
             compute=ray.data.ActorPoolStrategy(size=workers),
             zero_copy_batch=False,
+            num_cpus=max(1, cores),
+            max_restarts=-1,
+            max_task_retries=RETRIES,
         )
         for batch in batches.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=1):
             run.record(list(batch["image"]))
@@ -97,7 +107,18 @@ def _round(
 class _Worker:
     """Runs on a worker: holds a model and turns batches of entries into prepared images with vectors."""
 
-    def __init__(self, loader: Callable[[], Model], decode_options: DecodeOptions, fingerprint: str) -> None:
+    def __init__(
+        self,
+        loader: Callable[[], Model],
+        decode_options: DecodeOptions,
+        fingerprint: str,
+        batch_size: int,
+        cores: int = 0,
+    ) -> None:
+        """cores: on how many of its machine's it runs, none of which another worker has; 0: on all."""
+        if cores:
+            self._held = take_cores(cores)
+        self.batch_size = batch_size
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF is common
         self.model, self.decode_options = loader(), decode_options
         if self.model.fingerprint != fingerprint:
@@ -106,13 +127,16 @@ class _Worker:
                 f"{fingerprint[:12]}: make the same model available on every machine"
             )
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        in_flight = InFlight()  # of this batch: duplicates across batches are found when they are recorded
-        images = [prepare(entry, self.decode_options, lambda id: False, in_flight) for entry in batch["entry"]]
-        column = np.empty(len(images), dtype=object)
-        for at, image in enumerate(encoded(images, self.model)):
-            column[at] = _without_content(image)
-        return {"image": column}
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        in_flight = InFlight()  # of these entries: other duplicates are found when they are recorded
+
+        def prepared(entry: Entry) -> PreparedImage:
+            return prepare(entry, self.decode_options, lambda id: False, in_flight)
+
+        for images in encoded_batches(prepared, batch["entry"], self.model, self.batch_size):
+            column = np.empty(len(images), dtype=object)
+            column[:] = [_without_content(image) for image in images]
+            yield {"image": column}
 
 
 def _without_content(image: PreparedImage | FinishedShard) -> PreparedImage | FinishedShard:
@@ -137,6 +161,45 @@ def _loader(model: Model) -> Callable[[], Model]:
         orient=model.orient,
         limits=model.limits,
     )
+
+
+# --- cores ---------------------------------------------------------------------------------------------------------
+
+
+def cores_each(machines: Sequence[float], workers: int) -> int:
+    """The cores of each of so many workers, as many as all of them can have on machines with these numbers of cores."""
+    most = int(max(machines, default=1))
+    return next((n for n in range(most, 1, -1) if sum(int(cores // n) for cores in machines) >= workers), 1)
+
+
+def take_cores(count: int) -> list[int]:
+    """Run this process on cores of its own, as long as it lives: decoders and encoders start a thread for each core.
+
+    The locks, open files, that say so to other workers of this machine; none where there are not so many free cores, or
+    a system that does not let processes choose.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    import fcntl
+
+    folder = os.path.join(tempfile.gettempdir(), f"tandem-cores-{os.getuid()}")
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    held, cores = [], []
+    for core in sorted(os.sched_getaffinity(0)):
+        lock = os.open(os.path.join(folder, str(core)), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        held.append(lock)
+        cores.append(core)
+        if len(cores) == count:
+            os.sched_setaffinity(0, cores)
+            return held
+    for lock in held:
+        os.close(lock)
+    return []
 
 
 # --- rounds --------------------------------------------------------------------------------------------------------
@@ -184,6 +247,8 @@ def _cluster(ray: Any) -> Iterator[None]:
     before = context.enable_progress_bars, context.print_on_execution_start
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Ray 2.64 will take no retries of its own workers (pyproject.toml); there is no other way to bound them before.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     started = not ray.is_initialized()
     missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(missing)
@@ -204,7 +269,15 @@ def _cluster(ray: Any) -> Iterator[None]:
         cause = getattr(error, "cause", None)
         if isinstance(cause, TandemError):
             raise cause from None
-        raise TandemError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
+        last = str(error).strip().splitlines()[-1]
+        if last.startswith("tandem.errors."):  # of a worker that could not begin
+            raise TandemError(last.partition(": ")[2]) from None
+        if isinstance(error, ray.exceptions.RayActorError | ray.exceptions.OutOfMemoryError):
+            raise TandemError(
+                f"Ray: a worker died {RETRIES + 1} times with the same images: too little memory for it? What was "
+                "embedded is kept; run again with fewer --workers, or a smaller --batch-size"
+            ) from error
+        raise TandemError(f"Ray: {last}") from error
     finally:
         context.enable_progress_bars, context.print_on_execution_start = before
         if started:
