@@ -1,19 +1,27 @@
 """Data loading alone: batches of Tiny-ImageNet from Parquet, 64 px, a random part of each image, mirrored or not.
+With --remote instead: photos with captions from tars, once as local files and once from a server on loopback.
 
     python bench/data_loading.py --data FOLDER [--size 64] [--batch 256] [--steps 120] [--workers 1,2] [--rounds 3]
-                                 [--plain]
+                                 [--plain | --remote]
 
 FOLDER has tiny-imagenet/train-*.parquet. Each row goes through the whole loader: drawing, reading, decoding, cutting
 out, texts, token ids, targets, and the way to the training process. Nothing decoded is kept. The first steps,
 while workers begin, are not counted. CPU time is of all processes over all samples: what a busy machine does to the
 rate, it does far less to that. `--plain` adds the loop that most would write: a torch data set with random access to
 the same bytes in memory, Pillow, the same cut, torch's default workers and collation.
+
+`--remote` (FOLDER has flickr8k/{train,dev,test}-00000.tar): the server sends ranges of files, in a process of its own
+on the same cores. Its CPU time is not counted: it would be another machine's. Three ways take turns with the local
+files: the cache is empty when the first step begins; it holds everything; there is none, and every image is a request.
 """
 
 import argparse
 import io
+import multiprocessing
 import resource
+import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,6 +37,8 @@ from reference import load_note, machine
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.loader import Loader
 from tandem.train.recipe import from_dict
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 WARM_UP = 8  # steps
 TOWERS = {
@@ -90,6 +100,59 @@ def plain_steps(data: Path, size: int, batch: int, workers: int, steps: int) -> 
         yield len(pixels)
 
 
+def remote_recipe(root: str, folder: Path, chosen: argparse.Namespace, workers: int, cache_gb: float) -> Any:
+    source = {"path": "flickr8k/{train,dev,test}-00000.tar", "text": "captions", "per_batch": chosen.batch}
+    return from_dict(
+        {
+            "name": "loading",
+            "folder": str(folder),
+            "data_root": root,
+            "steps": 10**6,
+            "workers": workers,
+            "stages": [{"start": 0.0, "image_size": chosen.size}],
+            "model": TOWERS,
+            "data": [source],
+            "remote": {"cache_folder": str(folder / "cache"), "cache_gb": cache_gb},
+        }
+    )
+
+
+def serve(folder: Path, told: Any) -> None:
+    """A server in this process, which ends with the one that started it."""
+    from support.range_server import RangeServer
+
+    running = RangeServer(folder)
+    told.send(running.url)
+    running.server.serve_forever()
+
+
+def compare_remote(chosen: argparse.Namespace, home: Path) -> None:
+    mine, other = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(chosen.data, other), daemon=True)
+    server.start()
+    url = mine.recv()
+    for workers in map(int, chosen.workers.split(",")):
+        found: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(chosen.rounds):
+            for name, root, cache_gb, empty in (
+                ("local files", str(chosen.data), 0.0, False),
+                ("server, cache empty at first", url, 100.0, True),
+                ("server, cache full", url, 100.0, False),
+                ("server, no cache", url, 0.0, False),
+            ):
+                loader = Loader(remote_recipe(root, home, chosen, workers, cache_gb), Tokenizer.clip())
+                if empty:
+                    shutil.rmtree(home / "cache")  # which the index filled
+                stream = loader.stream(0, WARM_UP + chosen.steps)
+                measure = measured((len(batch.pixels) for batch in stream), chosen.steps)
+                found.setdefault(name, []).append(measure)
+                if empty:  # all of it, for the next way
+                    for file in loader.samples[0].files:
+                        loader.samples[0].reader.read(file.path, 0, file.path.size)
+        for name, rounds in found.items():
+            print(row(f"{name}, {workers} workers, {chosen.size} px", rounds), flush=True)
+
+
 def cpu_s() -> float:
     """CPU time of this process and of its children that have ended."""
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -123,12 +186,16 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--remote", action="store_true")
     chosen = parser.parse_args()
     print(machine())
     print(load_note())
     print("| loader | samples/s | of the rounds | CPU µs a sample |")
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
+        if chosen.remote:
+            compare_remote(chosen, Path(folder))
+            return
         for workers in map(int, chosen.workers.split(",")):
             found = []
             for _ in range(chosen.rounds):

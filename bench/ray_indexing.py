@@ -38,7 +38,7 @@ Figures = tuple[
 
 
 def measuring_worker(folder: str) -> type:
-    """A worker that writes down its processor time: once it has its model, and after each task."""
+    """A worker that writes down its processor time: once it has its model, and after each batch."""
 
     class Measured(on_ray._Worker):
         def __init__(self, *given: Any) -> None:
@@ -46,8 +46,9 @@ def measuring_worker(folder: str) -> type:
             self._write("ready")
 
         def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-            yield from super().__call__(batch)
-            self._write("done")
+            for answer in super().__call__(batch):
+                self._write("done")
+                yield answer
 
         def _write(self, what: str) -> None:
             path = os.path.join(folder, f"{what}-{os.getpid()}")
@@ -58,7 +59,7 @@ def measuring_worker(folder: str) -> type:
     return Measured
 
 
-def cpu_s_below(left_out: set[int]) -> float:
+def cpu_s_below(left_out: set[int]) -> dict[int, float]:
     """Processor time of this process and everything below it, but for some."""
     found: dict[int, tuple[int, int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -68,17 +69,17 @@ def cpu_s_below(left_out: set[int]) -> float:
             continue
         values = rest.split()
         found[int(folder.name)] = (int(values[1]), sum(map(int, values[11:13])))
-    total, waiting = 0, [os.getpid()]
+    below, waiting = {}, [os.getpid()]
     while waiting:
         pid = waiting.pop()
-        total += found[pid][1] * (pid not in left_out)
+        below[pid] = found[pid][1] / TICKS
         waiting += [child for child, (parent, _) in found.items() if parent == pid]
-    return total / TICKS
+    return {pid: cpu for pid, cpu in below.items() if pid not in left_out}
 
 
 def with_ray(model: Model, pictures: Path, home: Path, workers: int) -> Figures:
     with tempfile.TemporaryDirectory(dir=home) as notes:
-        ready: list[tuple[float, float]] = []  # when, and processor time of all but the workers
+        ready: list[tuple[float, dict[int, float]]] = []  # when, and processor time of all but the workers
         pids: set[int] = set()
 
         def wait() -> None:
@@ -88,7 +89,7 @@ def with_ray(model: Model, pictures: Path, home: Path, workers: int) -> Figures:
             ready.append((time.perf_counter(), cpu_s_below(pids)))
 
         waiting = threading.Thread(target=wait, daemon=True)
-        ends: list[tuple[float, float]] = []
+        ends: list[tuple[float, dict[int, float]]] = []
 
         def side(*given: Any) -> Any:
             return on_ray.index(*given, workers=workers)
@@ -105,7 +106,10 @@ def with_ray(model: Model, pictures: Path, home: Path, workers: int) -> Figures:
             what: sum(float(p.read_text()) for p in Path(notes).glob(f"{what}-*[0-9]")) for what in ("ready", "done")
         }
         (start, others), (end, others_after) = ready[0], ends[-1]
-        cpu = used["done"] - used["ready"] + others_after - others
+        cpu = used["done"] - used["ready"]
+        cpu += sum(
+            after - others.get(pid, 0) for pid, after in others_after.items()
+        )  # Ray ends idle processes meanwhile
         return count / (end - start), 1000 * cpu / count, start - begin
 
 

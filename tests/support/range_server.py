@@ -19,6 +19,7 @@ class RangeServer:
         self.ranges = True  # False: whole files only
         self.heeds_if_match = True
         self.sent: list[tuple[str, int]] = []  # (name, bytes) of each body
+        self._etags: dict[tuple[Path, int, int], str] = {}
         self.closed = False  # connections that are open end, too
         self._lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -31,6 +32,15 @@ class RangeServer:
     def bytes_sent(self, name: str = "") -> int:
         """Bytes of bodies, of one file or of all."""
         return sum(size for each, size in self.sent if name in ("", each))
+
+    def etag(self, path: Path) -> str:
+        """That of the bytes; read again when size or time have changed."""
+        status = path.stat()
+        key = path, status.st_size, status.st_mtime_ns
+        if key not in self._etags:
+            with path.open("rb") as file:
+                self._etags[key] = f'"{hashlib.file_digest(file, "md5").hexdigest()}"'
+        return self._etags[key]
 
     def next_status(self) -> int | None:
         with self._lock:
@@ -60,24 +70,28 @@ class RangeServer:
                 if status is not None or not path.is_file():
                     self._send(status or 404, b"", {})
                     return
-                content = path.read_bytes()
-                etag = f'"{hashlib.md5(content).hexdigest()}"'
+                size, etag = path.stat().st_size, about.etag(path)
                 asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
                 headers = {"ETag": etag}
                 if about.heeds_if_match and self.headers.get("If-Match", etag) != etag:
                     self._send(412, b"", headers)
-                elif asked and about.ranges:
-                    first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
-                    headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-                    self._send(206, content[first : last + 1], headers, path.name if with_body else "")
-                else:
-                    self._send(200, content, headers, path.name if with_body else "")
+                    return
+                status, first, stop = 200, 0, size
+                if asked and about.ranges:
+                    status, first, stop = 206, int(asked[1]), min(int(asked[2]) + 1, size)
+                    headers["Content-Range"] = f"bytes {first}-{stop - 1}/{size}"
+                with path.open("rb") as file:
+                    file.seek(first)
+                    content = file.read(stop - first) if with_body else b""
+                self._send(status, content, headers, path.name if with_body else "", stop - first)
 
-            def _send(self, status: int, content: bytes, headers: dict[str, str], name: str = "") -> None:
+            def _send(
+                self, status: int, content: bytes, headers: dict[str, str], name: str = "", length: int | None = None
+            ) -> None:
                 self.send_response(status)
                 for each, value in headers.items():
                     self.send_header(each, value)
-                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Content-Length", str(len(content) if length is None else length))
                 self.end_headers()
                 if name:
                     about.sent.append((name, len(content)))

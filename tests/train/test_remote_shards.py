@@ -154,7 +154,7 @@ def test_a_damaged_block_is_fetched_again(server: RangeServer, root: Path, tmp_p
     reader = ShardReader(cache, 5)
     [file] = reader.find([f"{server.url}/a.tar"])
     right = reader.read(file, 1000, 2000)
-    path = cache._path(file, 0)
+    path = Path(cache._path(file, 0))
     path.write_bytes(bytes(path.stat().st_size))  # what a machine that went down may leave
     again = ShardReader(BlockCache(tmp_path, 10**9), 5)
     again.find([f"{server.url}/a.tar"])

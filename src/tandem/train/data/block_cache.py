@@ -28,7 +28,8 @@ class BlockCache:
 
     def __init__(self, folder: Path, limit_bytes: int, block_bytes: int = BLOCK_BYTES) -> None:
         self.folder, self.limit_bytes, self.block_bytes = folder, limit_bytes, block_bytes
-        self._used: dict[Path, float] = {}  # blocks that this process has found to be right, and when it noted a use
+        self._used: dict[str, float] = {}  # blocks that this process has found to be right, and when it noted a use
+        self._folders: dict[RemoteFile, str] = {}
 
     def blocks(self, start: int, stop: int) -> range:
         """The blocks in which bytes start..stop of a file are."""
@@ -39,39 +40,48 @@ class BlockCache:
         return block * self.block_bytes, min(file.size, (block + 1) * self.block_bytes)
 
     def has(self, file: RemoteFile, block: int) -> bool:
-        """Whether a block is there now."""
-        return self._path(file, block).exists()
+        """Whether a block is there, as far as is known without looking twice."""
+        path = self._path(file, block)
+        return path in self._used or os.path.exists(path)
 
     def get(self, file: RemoteFile, block: int, start: int, stop: int) -> bytes | None:
         """Bytes start..stop of a block, counted from its own first; None if it is not there, or damaged."""
         path = self._path(file, block)
-        first, last = self.extent(file, block)
+        noted, now = self._used.get(path), time.monotonic()
         try:
-            with path.open("rb", buffering=0) as opened:
-                noted = self._used.get(path)
+            opened = os.open(path, os.O_RDONLY)
+            try:
                 if noted is None:  # a machine that went down may have left anything in it
-                    whole = opened.read()
-                    right = len(whole) == last - first + _CHECKSUM_BYTES
-                    if not right or zlib.crc32(whole[:-4]) != int.from_bytes(whole[-4:], "little"):
-                        path.unlink(missing_ok=True)
-                        return None
-                    content = whole[start:stop]
+                    content = self._checked(opened, path, file, block)[start:stop]
                 else:
-                    content = os.pread(opened.fileno(), stop - start, start)
-                if noted is None or time.time() - noted > _TOUCH_S:
-                    os.utime(path)
-                    self._used[path] = time.time()
+                    content = os.pread(opened, stop - start, start)
+            finally:
+                os.close(opened)
+            if len(content) == stop - start and (noted is None or now - noted > _TOUCH_S):
+                os.utime(path)
+                self._used[path] = now
         except FileNotFoundError:
+            self._used.pop(path, None)
             return None
         except OSError as error:
             raise self._error(error) from None
         return content if len(content) == stop - start else None
 
+    def _checked(self, opened: int, path: str, file: RemoteFile, block: int) -> bytes:
+        """The content of a block; nothing, and no longer there, if it is damaged."""
+        first, last = self.extent(file, block)
+        whole = os.pread(opened, last - first + _CHECKSUM_BYTES + 1, 0)
+        content, checksum = whole[:-_CHECKSUM_BYTES], int.from_bytes(whole[-_CHECKSUM_BYTES:], "little")
+        if len(content) == last - first and zlib.crc32(content) == checksum:
+            return content
+        os.unlink(path)
+        return b""
+
     def put(self, file: RemoteFile, block: int, content: bytes) -> None:
         """Keep a block, if the limit allows. Raises `RemoteFileError` where the folder cannot be written."""
         from filelock import FileLock
 
-        path = self._path(file, block)
+        path = Path(self._path(file, block))
         size = len(content) + _CHECKSUM_BYTES
         if size > self.limit_bytes:
             return
@@ -93,10 +103,13 @@ class BlockCache:
         except OSError as error:
             raise self._error(error) from None
 
-    def _path(self, file: RemoteFile, block: int) -> Path:
-        identity = f"{self.block_bytes}\n{file.url}\n{file.state}"
-        digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
-        return self.folder / digest / f"{block}.block"
+    def _path(self, file: RemoteFile, block: int) -> str:
+        folder = self._folders.get(file)
+        if folder is None:
+            identity = f"{self.block_bytes}\n{file.url}\n{file.state}"
+            digest = hashlib.sha256(identity.encode(errors="surrogateescape")).hexdigest()[:32]
+            folder = self._folders[file] = str(self.folder / digest)
+        return f"{folder}/{block}.block"
 
     def _total(self) -> int:
         """The sum of the sizes, as noted; counted where nothing is."""
