@@ -106,17 +106,16 @@ def with_ray(model: Model, pictures: Path, home: Path, workers: int) -> Figures:
             what: sum(float(p.read_text()) for p in Path(notes).glob(f"{what}-*[0-9]")) for what in ("ready", "done")
         }
         (start, others), (end, others_after) = ready[0], ends[-1]
-        cpu = used["done"] - used["ready"]
-        cpu += sum(
-            after - others.get(pid, 0) for pid, after in others_after.items()
-        )  # Ray ends idle processes meanwhile
-        return count / (end - start), 1000 * cpu / count, start - begin
+        workers_cpu = used["done"] - used["ready"]
+        # Of those that live: Ray ends idle processes meanwhile.
+        outside = sum(after - others.get(pid, 0) for pid, after in others_after.items())
+        return count / (end - start), 1000 * (workers_cpu + outside) / count, 1000 * outside / count, start - begin
 
 
 def in_one_process(model: Model, pictures: Path, home: Path) -> Figures:
     begin, cpu = time.perf_counter(), time.process_time()
     count = indexed(model, pictures, home, local.index, lambda _: None)
-    return count / (time.perf_counter() - begin), 1000 * (time.process_time() - cpu) / count, 0.0
+    return count / (time.perf_counter() - begin), 1000 * (time.process_time() - cpu) / count, 0.0, 0.0
 
 
 def indexed(model: Model, pictures: Path, home: Path, side: Any, on_progress: Any) -> int:
@@ -151,13 +150,14 @@ def main() -> None:
         for _ in range(chosen.rounds):
             here.append(in_one_process(model, pictures, home))
             there.append(with_ray(model, pictures, home, chosen.workers))
-    rate, cpu, _ = map(statistics.median, zip(*here, strict=True))
-    ray_rate, ray_cpu, begin = map(statistics.median, zip(*there, strict=True))
+    rate, cpu, _, _ = map(statistics.median, zip(*here, strict=True))
+    ray_rate, ray_cpu, outside, begin = map(statistics.median, zip(*there, strict=True))
     print(f"| {chosen.pictures:,} JPEGs of 460 x 390, ViT-B/32 {chosen.precision} | one process |", end=" ")
     print(f"{chosen.workers} workers on Ray | ratio (0.9x) |")
     print("|---|---|---|---|")
     print(f"| images/s | {rate:.1f} | {ray_rate:.1f} | {ray_rate / rate:.2f}x |")
     print(f"| processor time of an image, ms | {cpu:.1f} | {ray_cpu:.1f} | {cpu / ray_cpu:.2f}x |")
+    print(f"| of that outside of the workers, which one machine does for all, ms | | {outside:.1f} | |")
     print(f"| Ray, its workers and their models, s | | {begin:.1f} | |")
 
 
