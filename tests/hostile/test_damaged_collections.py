@@ -375,6 +375,8 @@ def test_the_command_says_what_is_damaged_and_repairs_it(copy: Path, capsys: pyt
     found = json.loads(capsys.readouterr().out)
     assert (found["sound"], found["repaired"], found["images"]) == (False, False, IMAGES - 1)
     assert [each["part"] for each in found["findings"]] == ["index"]
+    assert main(["check", str(copy), "--model", "ViT-B/32"]) == 2
+    assert "--model goes with --repair" in capsys.readouterr().err
     assert main(["check", str(copy), "--repair"]) == 0
     assert "repaired" in capsys.readouterr().out
     assert main(["check", str(copy)]) == 0

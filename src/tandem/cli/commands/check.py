@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.remove_missing and not arguments.repair:
         raise TandemError("--remove-missing goes with --repair")
+    if arguments.model is not None and not arguments.repair:
+        raise TandemError("--model goes with --repair: without it no photo is read")
     with (
         open_collection(arguments.collection, arguments.model, **loading(arguments)) as photos,
         progress.resumable(),

@@ -193,7 +193,7 @@ class EmbeddedStore:
         )
 
     def _after_commit(self, state: State) -> None:
-        """Reclaim space if much was deleted, and wake the index maintainer."""
+        """Reclaim space if much was deleted, and wake the maintainer."""
         if state.deleted_count >= COMPACT_FROM and state.deleted_count * 2 > state.rows:
             try:
                 self._compact()
@@ -379,9 +379,9 @@ class EmbeddedStore:
         self.close()
 
     def _selection(self, columns: Sequence[str] | None) -> Selection:
-        """Nearly every call asks for the columns that the one before it asked for: their statement is made once."""
-        chosen, last = tuple(self.snapshots.schema.chosen(columns)), self._selected
-        if last is None or last.columns != chosen:
+        """Mostly of the columns of the call before it: their statement is made once."""
+        chosen = tuple(self.snapshots.schema.chosen(columns))
+        if (last := self._selected) is None or last.columns != chosen:
             self._selected = last = Selection(self.snapshots.schema, chosen)
         return last
 
