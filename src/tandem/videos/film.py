@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.decoding.refusals import too_many_pixels
 from tandem.errors import DataError, MissingExtraError, TandemError
 from tandem.videos.naming import clock
 
@@ -152,7 +151,8 @@ class Film:
 
     def _check(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
-            raise DataError(f"{self.path}: {too_many_pixels(width, height, self._max_pixels)}")
+            pixels = f"{width:,} x {height:,} pixels"
+            raise DataError(f"{self.path}: {pixels}, more than the limit of {self._max_pixels:,}")
 
     # --- decoding ------------------------------------------------------------------------------------------------
 

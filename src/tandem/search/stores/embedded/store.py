@@ -82,7 +82,8 @@ class EmbeddedStore:
             for draft in folder.glob(f"{index_maintainer.DRAFT}*"):
                 draft.unlink()
             self._remove_leftovers()
-            self._add_checksums()
+            with self._transaction() as connection, self.snapshots.take() as snapshot:
+                compaction.add_checksums(connection, snapshot)
             self._maintainer = IndexMaintainer(url, folder, self.snapshots, self._transaction)
 
     @property
@@ -226,11 +227,6 @@ class EmbeddedStore:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
-
-    def _add_checksums(self) -> None:
-        """Those of vectors that an earlier version wrote without any."""
-        with self._transaction() as connection, self.snapshots.take() as snapshot:
-            compaction.add_checksums(connection, snapshot)
 
     def renew_derived(self) -> None:
         """Forget the index, which is made again when this store is closed, and add checksums of records."""
