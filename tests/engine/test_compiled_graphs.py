@@ -40,13 +40,27 @@ def test_streams_compute_a_batch_in_parts(monkeypatch: pytest.MonkeyPatch, rows:
     doubled = ov.Model([ov.opset13.multiply(entry, ov.opset13.constant(np.float32(2)))], [entry], "doubled")
     graph = CompiledGraph(lambda: doubled, "CPU", "float32", [], 3)
     given = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
-    assert len(graph._parts((given,))) == parts
+    made: list[int] = []
+    real = graph.each
+    monkeypatch.setattr(graph, "each", lambda batches: (made.append(len(batches)), real(batches))[1])
     assert np.array_equal(graph(given), 2 * given)
+    assert made == [parts]
     assert graph(given).flags.owndata
 
 
+def test_more_batches_than_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tandem.openvino_import import ov
+
+    entry = ov.op.Parameter(ov.Type.f32, ov.PartialShape([-1]))
+    doubled = ov.Model([ov.opset13.multiply(entry, ov.opset13.constant(np.float32(2)))], [entry], "doubled")
+    graph = CompiledGraph(lambda: doubled, "CPU", "float32", [], 2)
+    batches = [(np.full(length, length, np.float32),) for length in (3, 1, 2, 5, 4)]
+    assert [found.tolist() for found in graph.each(batches)] == [[2.0 * n] * n for n in (3, 1, 2, 5, 4)]
+    assert graph.each([]) == []
+
+
 @pytest.mark.parametrize(("weights", "device", "streams"), [(10**9, "CPU", 3), (10, "CPU", 1), (10**9, "GPU", 1)])
-def test_a_small_image_tower_is_computed_by_a_thread_for_each_core(
+def test_a_small_tower_is_computed_by_a_thread_for_each_core(
     monkeypatch: pytest.MonkeyPatch, weights: int, device: str, streams: int
 ) -> None:
     monkeypatch.setattr(openvino, "WEIGHTS_OF_STREAM", weights)
@@ -54,7 +68,9 @@ def test_a_small_image_tower_is_computed_by_a_thread_for_each_core(
     config = toy.config()
     engine = OpenVinoEngine(config, toy.tensors(config))
     engine.device = device
-    assert engine._image_streams() == streams
+    assert engine._streams(engine._image_weights) == streams
+    assert engine._streams(engine._text_weights) == streams
+    assert 0 < engine._image_weights < sum(array.size for array in engine._tensors.values())
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -70,6 +86,9 @@ def test_what_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -
 
         def __call__(self, *inputs: np.ndarray) -> np.ndarray:
             return np.zeros((len(inputs[0]), config.embed_dim), np.float32)
+
+        def each(self, batches: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+            return [self(inputs[-1]) for inputs in batches]  # a trie's last input has a row for each text
 
     monkeypatch.setattr(openvino, "CompiledGraph", Graph)
     engine.encode_images(np.zeros((1, *config.preprocessing.pixel_shape), np.uint8))

@@ -6,7 +6,7 @@ Knows no model: what a graph computes, `graph.py` says.
 import functools
 import mmap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,25 +62,32 @@ class CompiledGraph:
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
-        """The output for the first inputs that the graph has: not every text tower needs the positions of ends."""
-        with self._lock:
-            with ReleasePages(self._mapped):
-                parts = self._parts(inputs[: self._inputs])
-                for request, part in zip(self._requests, parts, strict=False):
-                    request.start_async(list(part), share_inputs=True)
-                for request, _ in zip(self._requests, parts, strict=False):
-                    request.wait()
-            self._mapped = []
-            outputs = [request.get_output_tensor(0).data for request, _ in zip(self._requests, parts, strict=False)]
-            return outputs[0].copy() if len(outputs) == 1 else np.concatenate(outputs)
+        """The output for the first inputs that the graph has: not every text tower needs the positions of ends.
 
-    def _parts(self, inputs: tuple[NDArray[np.generic], ...]) -> list[tuple[NDArray[np.generic], ...]]:
-        """The inputs cut along their first axis into as many parts as there are requests, or fewer."""
+        Where there are several streams, the inputs are cut along their first axis into a part for each, or fewer.
+        """
+        inputs = inputs[: self._inputs]
         if len(self._requests) == 1:
-            return [inputs]
+            return self.each([inputs])[0]
         rows = len(inputs[0])
         size = max(LEAST_ROWS, -(-rows // len(self._requests)))
-        return [tuple(array[start : start + size] for array in inputs) for start in range(0, rows, size)]
+        starts = range(0, max(rows, 1), size)
+        found = self.each([tuple(array[start : start + size] for array in inputs) for start in starts])
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def each(self, batches: Sequence[tuple[NDArray[np.generic], ...]]) -> list[NDArray[np.float32]]:
+        """The output for each batch of inputs; as many at the same time as there are streams."""
+        found: list[NDArray[np.float32]] = []
+        with self._lock, ReleasePages(self._mapped):
+            for first in range(0, len(batches), len(self._requests)):
+                started = self._requests[: len(batches) - first]
+                for request, inputs in zip(started, batches[first:], strict=False):
+                    request.start_async(list(inputs), share_inputs=True)
+                for request in started:
+                    request.wait()
+                found += [request.get_output_tensor(0).data.copy() for request in started]
+            self._mapped = []
+        return found
 
 
 def available_precisions(device: str | None = None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ Shapes: n images or texts, t tokens, w width, d shared dimension.
 """
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from tandem.engine.inputs import (
 )
 from tandem.engine.memory import ReleasePages, mappings
 from tandem.engine.openvino_text import OpenVinoTextEngine
-from tandem.engine.token_trie import token_tries
+from tandem.engine.token_trie import BATCH_NODES, token_tries
 from tandem.processor import cores
 from tandem.towers import has_part
 from tandem.towers.parts.int8 import QuantizedTensors, WithoutRanges
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     import openvino as ov
 
 BATCH_IMAGES = 32  # bounds the memory of a call; larger batches are no faster (measured)
-# A small image tower is computed by one thread for each core, which share nothing but the weights (docs/log.md)
+# A small tower is computed by one thread for each core, which share nothing but the weights (docs/log.md)
 WEIGHTS_OF_STREAM = 16_000_000
 IMAGES_OF_STREAM = 16
+NODES_OF_STREAM = 512  # of a trie
 
 # How much one tower computes in numpy before it is compiled: what costs less than compiling does (docs/log.md)
 IMAGES_BEFORE_COMPILING = 1
@@ -88,7 +90,7 @@ class OpenVinoEngine:
         if len(pixels):
             kind = "u8" if pixels.dtype == np.uint8 else "f32"
             build = functools.partial(_graphs().image_graph, self.config, self._tensors, kind, normalize)
-            streams = self._image_streams
+            streams = self._streams(self._image_weights)
             tower = self._tower(("image", kind, normalize), build, streams)
             batch = max(BATCH_IMAGES, IMAGES_OF_STREAM * streams)
             for start in range(0, len(pixels), batch):
@@ -112,9 +114,13 @@ class OpenVinoEngine:
             return vectors
         if not text.fixed_length and has_part(text, "trie_graph"):
             build = functools.partial(_graphs().text_trie_graph, self.config, self._tensors, normalize)
-            tower = self._tower(("text", "trie", normalize), build)
-            for trie in token_tries(token_ids, read_positions(token_ids, text)):
-                vectors[trie.rows] = tower(*trie.inputs)[trie.texts]
+            streams = self._streams(self._text_weights)
+            tower = self._tower(("text", "trie", normalize), build, streams)
+            nodes = BATCH_NODES if streams == 1 else NODES_OF_STREAM
+            tries = token_tries(token_ids, read_positions(token_ids, text), nodes)
+            while some := list(itertools.islice(tries, streams)):
+                for trie, found in zip(some, tower.each([trie.inputs for trie in some]), strict=True):
+                    vectors[trie.rows] = found[trie.texts]
             return vectors
         build = functools.partial(_graphs().text_graph, self.config, self._tensors, normalize)
         tower = self._tower(("text", normalize), build)
@@ -183,13 +189,19 @@ class OpenVinoEngine:
             self._computed_in_numpy[tower] += amount
             return self._computed_in_numpy[tower] <= allowance
 
+    def _streams(self, weights: int) -> int:
+        """How many batches a tower of so many weights computes at the same time, by a core each."""
+        return cores() if self.device == "CPU" and weights <= WEIGHTS_OF_STREAM else 1
+
     @functools.cached_property
-    def _image_streams(self) -> int:
-        """How many parts of a batch of images are computed at the same time, by a core each."""
-        if self.device != "CPU":
-            return 1
-        weights = sum(size_of(self._tensors, name) for name in self._tensors if name.startswith("visual."))
-        return cores() if weights <= WEIGHTS_OF_STREAM else 1
+    def _image_weights(self) -> int:
+        return sum(size_of(self._tensors, name) for name in self._tensors if name.startswith("visual."))
+
+    @functools.cached_property
+    def _text_weights(self) -> int:
+        """Without the table of tokens, of which a few rows are read."""
+        names = (name for name in self._tensors if not name.startswith(("visual.", "token_embed")))
+        return sum(size_of(self._tensors, name) for name in names)
 
     def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"], streams: int = 1) -> CompiledGraph:
         with self._lock:
