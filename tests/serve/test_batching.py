@@ -281,3 +281,15 @@ def test_many_items_of_a_thread_leave_room_for_requests() -> None:
         assert results == [[2 * item for item in many]]
         assert max(len(batch) for batch in encoder.batches) <= 4
         assert 1000 in encoder.batches[1]  # it waited for one batch, not for all
+
+
+def test_few_items_wait_for_those_on_their_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching_module, "WAIT_FOR_OTHERS_S", LONG_S)
+    monkeypatch.setattr(batching_module, "FEW", 3)
+    encoder, coming = Encoder(), [5]
+    with batching(encoder, max_wait_s=1e-6, on_their_way=lambda: coming[0]) as batcher:  # type: ignore[arg-type]
+        futures = [batcher.put([i], deadline_s=LONG_S)[0] for i in (1, 2, 3)]
+        assert [future.result(LONG_S) for future in futures] == [2, 4, 6]
+        assert encoder.batches == [[1, 2, 3]]
+        coming[0] = 0
+        assert batcher.put([4], deadline_s=LONG_S)[0].result(LONG_S / 3) == 8

@@ -1,7 +1,7 @@
 """Dynamic batching: concurrent requests share the encoder's batches. A bounded queue, and one thread that serves it.
 
-A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`; requests take turns in it. While the
-encoder computes, the next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are
+A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`, and longer while few wait and others
+are on their way; requests take turns in it. While the encoder computes, the next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are
 dropped first. Work in the background is done in small batches while nobody else waits. Knows items and a function over
 a list of them: no HTTP, no images.
 """
@@ -26,6 +26,8 @@ EMA_ALPHA = 0.2  # weight of the last batch in the moving average of the time pe
 BACKGROUND_SIZE = 8  # items of a batch of the background: whoever comes meanwhile waits for it
 SLICE_S = 0.02  # what a batch of large requests may take while people are around
 AROUND_S = 2.0  # how long after a small request people are taken to be around
+FEW = 8  # items: encoders compute fewer at a lower rate
+WAIT_FOR_OTHERS_S = 0.012  # the longest time that few items wait for those on their way
 BACKGROUND_EVERY_S = 1.0  # how often the background gets a batch while people keep the encoder busy
 
 
@@ -55,6 +57,7 @@ class Batcher(Generic[_Item, _Result]):
             met none of its kind.
         max_queue_s: the longest expected wait; beyond it items are refused.
         observe: gets the size and the seconds of each batch.
+        on_their_way: how many items will soon be put, as those that are being decoded.
     """
 
     def __init__(
@@ -67,12 +70,13 @@ class Batcher(Generic[_Item, _Result]):
         max_queue: int,
         max_queue_s: float,
         observe: Callable[[int, float], None] = lambda size, seconds: None,
+        on_their_way: Callable[[], int] = lambda: 0,
     ) -> None:
         self.name = name
         self._work = work
         self._max_size, self._max_wait_s, self._max_queue = max_size, max_wait_s, max_queue
         self._max_queue_s, self._item_s = max_queue_s, 0.0  # moving average
-        self._observe = observe
+        self._observe, self._on_their_way = observe, on_their_way
         self._queue: FairQueue[_Waiting[_Item, _Result]] = FairQueue()
         self._background_done = time.monotonic()
         self._last_lane: Lane = "large"
@@ -203,7 +207,7 @@ class Batcher(Generic[_Item, _Result]):
                     self._changed.wait(rest_s)
                     continue
                 arrived = min(each.arrived for each in self._queue.firsts(lane))
-                left_s = arrived + self._max_wait_s - time.monotonic()
+                left_s = arrived + self._wait_s() - time.monotonic()
                 if left_s <= 0 or lane == "background" or len(self._queue) >= self._max_size:
                     break
                 self._changed.wait(left_s)
@@ -220,6 +224,11 @@ class Batcher(Generic[_Item, _Result]):
         for each in late:
             each.future.set_exception(TimeoutError())
         return batch
+
+    def _wait_s(self) -> float:
+        """How long the first item waits for others."""
+        waits = len(self._queue) < min(FEW, self._max_size) and self._on_their_way() > 0
+        return max(self._max_wait_s, WAIT_FOR_OTHERS_S) if waits and self._max_wait_s else self._max_wait_s
 
     def _has_people_around(self) -> bool:
         """Whether somebody sends small requests, and will probably send another one."""

@@ -62,7 +62,11 @@ class Encoder:
             "texts", self._encode_texts, max_queue=settings.text_queue, observe=metrics.observe_batch("text")
         )
         self.images: Batcher[Pixels, Vectors] = batches(
-            "images", self._encode_images, max_queue=settings.image_queue, observe=metrics.observe_batch("image")
+            "images",
+            self._encode_images,
+            max_queue=settings.image_queue,
+            observe=metrics.observe_batch("image"),
+            on_their_way=lambda: self.reader.pending,
         )
         self.text_reader = TextReader(model.tokenizer, self.context_length, settings)
         limits = replace(
