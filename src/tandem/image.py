@@ -68,6 +68,7 @@ _HEIF_BRANDS = tuple(
 _AVIF_BRANDS = (b"ftypavif", b"ftypavis")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 _HEAD_BYTES = 512  # that tell a format
+SIZE_MARGIN = 2  # how many times the model's size an image has to keep when it shrinks while it is decoded
 
 
 @dataclass(frozen=True)
@@ -137,11 +138,16 @@ def _decode_source(
 
 
 def load_pixels(
-    source: ImageSource, preprocessing: Preprocessing, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True
+    source: ImageSource,
+    preprocessing: Preprocessing,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    orient: bool = True,
+    at_least: int | None = None,
 ) -> np.ndarray:
-    """The square that a model reads, uint8 [h w 3]. Raises `ImageError`, and nothing else."""
+    """The square that a model reads, uint8 [h w 3]. `at_least`: see `decode`. Raises `ImageError`, and nothing else."""
     with (
-        decode_in_budget(source, limits=limits, orient=orient) as decoded,
+        decode_in_budget(source, limits=limits, orient=orient, at_least=at_least) as decoded,
         image_errors(source_name(source), "converted"),
     ):
         pixels = preprocess(decoded.image, preprocessing)
@@ -332,6 +338,7 @@ def decode_stream(
     orient: bool = True,
     threads: int | None = None,
     ahead: int = 128,
+    at_least: int | None = None,
 ) -> Iterator[tuple[int, np.ndarray | ImageError]]:
     """Yield (index, pixels uint8 [h w 3]) for each source, in order, with an `ImageError` in place of failed ones.
 
@@ -341,7 +348,7 @@ def decode_stream(
 
     def pixels_or_error(source: ImageSource) -> np.ndarray | ImageError:
         try:
-            return load_pixels(source, preprocessing, limits=limits, orient=orient)
+            return load_pixels(source, preprocessing, limits=limits, orient=orient, at_least=at_least)
         except ImageError as error:
             return error
 

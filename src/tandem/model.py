@@ -26,7 +26,7 @@ from tandem.config import Activation, ModelConfig
 from tandem.defaults import BATCH_SIZE, LongTexts
 from tandem.encoding import Encoder
 from tandem.errors import ImageError, TandemError, WeightsError
-from tandem.image import ImageSource, Limits, decode_stream, many
+from tandem.image import SIZE_MARGIN, ImageSource, Limits, decode_stream, many
 from tandem.image_states import ImageBackbone
 from tandem.localization.localizer import Localizer
 from tandem.long_texts import check_long, embed_split
@@ -148,23 +148,34 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
     # --- images ------------------------------------------------------------------------------------------------
 
     def iter_embed_images(
-        self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
+        self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE, fast_decode: bool = False
     ) -> Iterator[tuple[int, Vectors | ImageError]]:
         """Yield, for each image in order, its index and its vector [d], or the `ImageError` of an unreadable one.
 
         Streams: images are decoded in threads ahead of the encoder, and none is kept. Memory does not grow with
-        their number.
+        their number. `fast_decode`: see `embed_images`.
         """
-        for batch in self._encoded_batches(many(sources), batch_size):
+        for batch in self._encoded_batches(many(sources), batch_size, fast_decode=fast_decode):
             yield from batch
 
     def _encoded_batches(
-        self, sources: Iterable[ImageSource], batch_size: int, encode: Callable[[Any], Vectors] | None = None
+        self,
+        sources: Iterable[ImageSource],
+        batch_size: int,
+        encode: Callable[[Any], Vectors] | None = None,
+        *,
+        fast_decode: bool = False,
     ) -> Iterator[list[tuple[int, Vectors | ImageError]]]:
         if batch_size < 1:
             raise TandemError(f"batch_size: expected at least 1, got {batch_size}")
+        preprocessing = self.config.preprocessing
         stream = decode_stream(
-            sources, self.config.preprocessing, limits=self.limits, orient=self.orient, ahead=2 * batch_size
+            sources,
+            preprocessing,
+            limits=self.limits,
+            orient=self.orient,
+            ahead=2 * batch_size,
+            at_least=SIZE_MARGIN * preprocessing.image_size if fast_decode else None,
         )
         for batch in batched(stream, batch_size):
             pixels = [item for _, item in batch if not isinstance(item, ImageError)]
@@ -180,13 +191,15 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
         batch_size: int = BATCH_SIZE,
         on_error: Literal["raise", "nan"] = "raise",
         progress: bool | None = None,
+        fast_decode: bool = False,
     ) -> Vectors:
         """Embed images: float32 [n d] of unit length, one row per image, in order; one image gives [1 d].
 
         Takes paths, http(s) URLs, bytes, file objects, PIL images, arrays [h w 3], or any iterable of these.
         `on_error="raise"` raises the `ImageError` of the first image that cannot be read. `"nan"` warns instead and
         fills its row with NaN, so that rows still match their sources. `iter_embed_images` yields errors instead.
-        `progress` shows a bar; None shows one for many images in a terminal or a notebook.
+        `progress` shows a bar; None shows one for many images in a terminal or a notebook. `fast_decode` lets JPEGs of
+        more than twice the model's size shrink while they are decoded: several times faster, slightly other vectors.
         """
         if on_error not in ("raise", "nan"):
             raise TandemError(f'on_error: expected "raise" or "nan", got {on_error!r}')
@@ -194,7 +207,7 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
         failures: list[Failure] = []
         sources = many(sources)
         with Progress(count_of(sources), show=progress, label="embedding", unit="image") as bar:
-            for batch in self._encoded_batches(sources, batch_size):
+            for batch in self._encoded_batches(sources, batch_size, fast_decode=fast_decode):
                 for index, item in batch:
                     if not isinstance(item, ImageError):
                         rows.append(item)

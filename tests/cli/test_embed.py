@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support import toy
 from support.commands import Run, one_line
 
@@ -199,3 +200,19 @@ def test_states_are_refused_early(tandem: Run, model_folder: str, photos: list[s
     assert not target.exists()
     assert "gone.png" in one_line(tandem(*start, "gone.png", "--states", "--out", target))
     assert not target.exists()
+
+
+def test_large_photos_shrink_while_they_are_decoded(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    photo = tmp_path / "large.jpg"
+    grid = np.mgrid[0:300, 0:400].sum(axis=0) % 256
+    Image.fromarray(np.stack([grid, grid[::-1], 255 - grid], axis=-1).astype(np.uint8)).save(photo)
+    asked = ("embed", photo, "--json", "--model", model_folder)
+    whole, fast = (tandem(*asked, *flags).json for flags in ((), ("--fast-decode",)))
+    assert ("decoding" in whole, fast["decoding"]) == (False, "fast")
+    expected = load(model_folder).embed_images(photo, fast_decode=True)[0]
+    np.testing.assert_allclose(fast["results"][0]["vector"], expected, atol=1e-6)
+    assert fast["results"][0]["vector"] != whole["results"][0]["vector"]
+    for flags in (("--text", "a cat", "--json"), (photo, "--states", "--out", tmp_path / "states.parquet")):
+        outcome = tandem("embed", *flags, "--fast-decode", "--model", model_folder)
+        assert outcome.code == 2
+        assert "--fast-decode" in one_line(outcome)

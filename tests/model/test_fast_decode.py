@@ -55,3 +55,19 @@ def test_their_vectors_are_near_those_of_whole_images(mini: Model, longest: int 
 def test_full_decoding_is_what_it_was(mini: Model) -> None:
     assert DecodeOptions.of(mini).at_least is None
     assert DecodeOptions.of(mini, fast_decode=True).at_least == 256
+
+
+def test_embedding_large_photos_fast_gives_nearly_their_vectors(mini: Model) -> None:
+    files = []
+    for photo in photographs()[:4]:
+        file = io.BytesIO()
+        photo.resize((photo.width * 2, photo.height * 2), Image.Resampling.LANCZOS).save(file, "JPEG", quality=92)
+        files.append(file.getvalue())
+    whole, fast = mini.embed_images(files), mini.embed_images(files, fast_decode=True)
+    cosines = (whole * fast).sum(axis=1)
+    assert np.all(cosines >= LEAST_COSINE), cosines
+    assert not np.array_equal(whole, fast)
+    small = io.BytesIO()
+    photographs()[0].resize((200, 200)).save(small, "JPEG")
+    both = [mini.embed_images(small.getvalue(), fast_decode=fast) for fast in (False, True)]
+    assert np.allclose(*both, atol=1e-6)  # less than twice the model's size is left when it is halved

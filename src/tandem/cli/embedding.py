@@ -26,11 +26,13 @@ def embed_images(
     batch_size: int,
     skipped: list[ImageError],
     advance: Callable[[int], None],
+    *,
+    fast_decode: bool = False,
 ) -> Rows:
     """Batches of names and vectors [n d]; the errors of what cannot be read go to `skipped`."""
     ids: list[str] = []
     some: list[NDArray[np.float32]] = []
-    for index, item in model.iter_embed_images(images, batch_size=batch_size):
+    for index, item in model.iter_embed_images(images, batch_size=batch_size, fast_decode=fast_decode):
         advance(1)
         if isinstance(item, ImageError):
             skipped.append(item)

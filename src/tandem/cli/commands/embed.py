@@ -9,6 +9,7 @@ from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.images import FoundImages, add_images, find_images
+from tandem.cli.options.indexing import add_fast_decode
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.options.texts import add_long
 from tandem.defaults import BATCH_SIZE
@@ -36,6 +37,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="photos encoded at once (%(default)s)",
     )
+    add_fast_decode(parser)
     long = parser.add_mutually_exclusive_group()
     long.add_argument(
         "--truncate",
@@ -75,8 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     found, texts = read_inputs(arguments)
     if arguments.states:
+        if arguments.fast_decode:
+            raise TandemError("--fast-decode does not go with --states: leave one of them out")
         return _run_states(arguments, found)
     kind = "images" if arguments.images else "texts"
+    if arguments.fast_decode and kind == "texts":
+        raise TandemError("--fast-decode is of photos: leave it out for texts")
     count = len(found.images) or len(texts)
     if arguments.out:
         vector_files.check_target(user_path(arguments.out))
@@ -90,13 +96,19 @@ def run(arguments: argparse.Namespace) -> int:
         "kind": kind,
         "dimensions": model.config.embed_dim,
     }
+    if arguments.fast_decode:
+        document["decoding"] = "fast"
     with progress.counting("embedding", count) as advance:
         if kind == "images":
-            rows = embedding.embed_images(model, found.images, arguments.batch_size, skipped, advance)
+            rows = embedding.embed_images(
+                model, found.images, arguments.batch_size, skipped, advance, fast_decode=arguments.fast_decode
+            )
         else:
             rows = embedding.embed_texts(model, texts, long=arguments.long, advance=advance)
         if arguments.out:
             about = {"model": model.name, "fingerprint": model.fingerprint, "kind": kind}
+            if arguments.fast_decode:
+                about["decoding"] = "fast"
             with vector_files.create(user_path(arguments.out), model.config.embed_dim, about) as file:
                 for ids, some in rows:
                     file.add(ids, some)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError, StoreError
-from tandem.image import DecodedImage, Limits, decode_in_budget, image_errors, preprocess, read_bytes
+from tandem.image import SIZE_MARGIN, DecodedImage, Limits, decode_in_budget, image_errors, preprocess, read_bytes
 from tandem.samples import captions_in
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.image_record import THUMBNAIL_SIDE, describe, image_id
@@ -28,8 +28,6 @@ from tandem.tar_files import MAX_TEXT_BYTES
 if TYPE_CHECKING:
     from tandem.model import Model
     from tandem.videos.moments import Moment
-
-SIZE_MARGIN = 2  # how many times the model's size an image has to keep when it shrinks while it is decoded
 
 
 @dataclass(frozen=True)

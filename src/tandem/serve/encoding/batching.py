@@ -1,9 +1,9 @@
 """Dynamic batching: concurrent requests share the encoder's batches. A bounded queue, and one thread that serves it.
 
 A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`, and longer while few wait and others
-are on their way; requests take turns in it. While the encoder computes, the next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are
-dropped first. Work in the background is done in small batches while nobody else waits. Knows items and a function over
-a list of them: no HTTP, no images.
+are on their way; requests take turns in it. While the encoder computes, the next batch gathers. Items that nobody waits
+for any more (cancelled, or past their deadline) are dropped first. Work in the background is done in small batches
+while nobody else waits. Knows items and a function over a list of them: no HTTP, no images.
 """
 
 import asyncio

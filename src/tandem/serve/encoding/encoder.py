@@ -44,6 +44,8 @@ Pixels = NDArray[np.uint8] | NDArray[np.float32]
 class Encoder:
     """Vectors for the texts and images of many requests at once."""
 
+    reader: ImageReader
+
     def __init__(self, model: Model, settings: Settings, metrics: Metrics, fetcher: Fetcher | None = None) -> None:
         """`model` belongs to the encoder from now on: nobody else may compute with its engine."""
         self.engine = model.engine
