@@ -108,6 +108,18 @@ def test_searching_imports_no_indexing_and_no_exploring(collection: tuple[Path, 
     assert not loaded & {"rich", "pathspec", "argcomplete", "difflib"}
 
 
+def test_a_folder_of_transformers_is_read_without_open_clip(tmp_path: Path) -> None:
+    from tandem import weights
+    from tandem.weights import open_clip, reading
+
+    assert reading.OPEN_CLIP_CONFIG == open_clip.CONFIG
+    folder = tmp_path / "model"
+    weights.write(toy.checkpoint(), folder, to="transformers")
+    loaded = modules_after(f"from tandem.weights import reading\nreading.read({str(folder)!r})")
+    assert "tandem.weights.transformers" in loaded
+    assert not ours(loaded, "weights.open_clip", "weights.open_clip_config", "weights.open_clip_text")
+
+
 @pytest.mark.slow
 def test_classifying_imports_no_collection_and_no_drawing(tmp_path: Path) -> None:
     photo = tmp_path / "grey.png"

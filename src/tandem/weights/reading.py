@@ -68,6 +68,9 @@ def _read_files(files: ModelFiles, activation: Activation | None, *, with_tokeni
     return read(files.path, activation, with_tokenizer)
 
 
+OPEN_CLIP_CONFIG = "open_clip_config.json"  # as `open_clip` says, which is imported where there is one
+
+
 def _check_logits(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     """Vectors are checked where they are computed; these two make probabilities of them."""
     for name, most in _LARGEST_LOGITS.items():
@@ -83,7 +86,11 @@ def _read_folder(path: Path, activation: Activation | None, with_tokenizer: bool
     plain = read_json(config_json) if config_json.exists() else None
     if plain is not None and plain.get("format") == "tandem":
         return *folder.read(path, activation), path
-    from tandem.weights import open_clip, transformers
+    from tandem.weights import transformers
+
+    if plain is not None and not (path / OPEN_CLIP_CONFIG).is_file():
+        return *transformers.read(path, activation), path
+    from tandem.weights import open_clip
 
     if (path / open_clip.CONFIG).is_file() and first_present(path, open_clip.WEIGHTS):
         return open_clip.read(path, activation, with_tokenizer=with_tokenizer)
