@@ -1,6 +1,7 @@
 """How the first photo of a process is best computed: in numpy, compiled, or compiled from OpenVINO's model cache.
 
-    python bench/first_photo.py [--model vit-b-32|siglip2-b-16-256] [--rounds 5] [--only SIDE ...] [--budgets]
+    python bench/first_photo.py [--model vit-b-32|siglip2-b-16-256] [--precision P] [--rounds 5] [--only SIDE ...]
+    python bench/first_photo.py --budgets
 
 Each side classifies the same photo with the same three labels in a fresh process, from the same folder in transformers'
 layout (random weights); the sides take turns, medians are printed. `seconds` is wall-clock from the start of the
@@ -48,7 +49,8 @@ from tandem.engine import openvino as engine
 path, cache = sys.argv[1:3]
 engine.IMAGES_BEFORE_COMPILING = engine.TOKENS_BEFORE_COMPILING = 10**9 if path == "numpy" else 0
 if path.startswith("cache"):
-    core = engine._core()
+    from tandem.engine.compiled import core as started
+    core = started()
     mode = "OPTIMIZE_SIZE" if path == "cache-small" else "OPTIMIZE_SPEED"
     core.set_property({"CACHE_DIR": cache, "CACHE_MODE": mode})
 from tandem.cli import main
@@ -87,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="vit-b-32")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--precision", default="float32", help="of Tandem; transformers computes in float32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", metavar="SIDE")
     parser.add_argument("--budgets", action="store_true")
@@ -107,6 +110,7 @@ def main() -> None:
     Image.fromarray(np.stack([grid, grid[::-1], 255 - grid], axis=-1).astype(np.uint8)).save(photo)
     labels = ",".join(LABELS)
     classify = ["classify", str(photo), "--labels", labels, "--model", str(folder)]
+    classify += ["--precision", arguments.precision]
     caches = {name: folder.with_name(f"{folder.name}-{name}") for name in ("cache", "cache-small")}
     for cache in caches.values():
         shutil.rmtree(cache, ignore_errors=True)
