@@ -154,7 +154,7 @@ def test_a_processor_that_says_that_it_has_bfloat16_is_not_asked_through_openvin
     monkeypatch.setattr(compiled, "available_precisions", lambda device: asked.append(device) or ("float32",))
     if flag == "avx512f":
         with pytest.raises(EngineError, match="cpu computes in float32 here"):
-            compiled.precision_name("CPU", "bfloat16")
+            compiled.precision_name("CPU", "bfloat16", {})
     else:
-        assert compiled.precision_name("CPU", "bfloat16") == "bfloat16"
+        assert compiled.precision_name("CPU", "bfloat16", {}) == "bfloat16"
     assert bool(asked) == (flag == "avx512f")
