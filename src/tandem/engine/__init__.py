@@ -117,6 +117,8 @@ def build(
     if _chosen(engine, device, precision) == "torch":
         from tandem.engine.torch import TorchEngine
 
+        if getattr(tensors, "sites", ()):
+            raise EngineError("engine: a quantised model is computed by openvino on a CPU; for torch, load its source")
         return TorchEngine(config, tensors, device, precision)
     from tandem.engine.openvino import OpenVinoEngine
 

@@ -3,6 +3,7 @@
 Shapes: n images, c classes, m texts, d the shared dimension.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,18 @@ class Agreement:
         """Whether it may be called as good as its source."""
         return self.top1 >= LEAST_TOP1 and self.neighbours >= LEAST_NEIGHBOURS
 
-    @property
-    def shortfall(self) -> float:
-        """How far the worst of both is from its threshold; 0 where both hold."""
-        return max(0.0, LEAST_TOP1 - self.top1) + max(0.0, LEAST_NEIGHBOURS - self.neighbours)
+    def holds_with_room(self, images: int) -> bool:
+        """Whether it is good by more than chance may give: by a standard error of a share, measured on so many images.
+
+        What is chosen by some images does a little worse on others.
+        """
+        return all(
+            value >= min(1.0, least + math.sqrt(least * (1 - least) / max(1, counted)))
+            for value, least, counted in (
+                (self.top1, LEAST_TOP1, images),
+                (self.neighbours, LEAST_NEIGHBOURS, NEIGHBOURS * images),
+            )
+        )
 
 
 def agreement(source: Answers, other: Answers) -> Agreement:

@@ -64,7 +64,12 @@ def build(config: ModelConfig, tensors: Arrays, plan: Plan, names: Collection[st
     """The quantised tensors of a model. names: what `weights` gives, where it is known already."""
     rounded = [name for name in (names or weights(config, tensors)) if block_of(name) not in plan.spared]
     sites = {name: site for tower in TOWERS for name, site in plan.sites.get(tower, {}).items()}
-    sites = {name: site for name, site in sites.items() if block_of(name) not in plan.spared}
+    sites = {
+        name: site
+        for name, site in sites.items()
+        # A range of inputs that outliers have left holds only where the weights have taken them
+        if block_of(name) not in plan.spared and (site.smooth is None or _weight_of(name) in rounded)
+    }
     stored: dict[str, NDArray[Any]] = {name: np.asarray(tensors[name]) for name in tensors if name not in rounded}
     for name in rounded:
         stored |= _rounded(name, np.asarray(tensors[name]), sites)
@@ -85,6 +90,13 @@ def _rounded(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> dict[
     if made.smooth is not None:
         stored[name + SMOOTH] = made.smooth
     return stored
+
+
+def _weight_of(site: str) -> str:
+    """The tensor that a site multiplies with."""
+    if site in _COLUMNS:
+        return site
+    return site[:-1] + "weight" if site[:-1].endswith("in_proj_") else site + ".weight"
 
 
 def _smooth(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> NDArray[np.float32] | None:

@@ -80,10 +80,9 @@ class Search:
 
         A plan that does not keep it with every block spared is given back with all of them.
         """
-        whole = self.measure(plan, "every block")
-        if whole.is_good:
+        if self._holds(plan, ()):
             return plan
-        everything = blocks(self.model.config, self.model.tensors)
+        everything = self.all_blocks()
         costs: dict[str, float] = {}
         for block in everything:
             self.say(f"what {block} costs")
@@ -98,8 +97,13 @@ class Search:
             low, high = (low, middle) if self._holds(plan, ranked[:middle]) else (middle, high)
         return plan.sparing(ranked[:high])
 
+    def all_blocks(self) -> tuple[str, ...]:
+        """Those of both towers that have something to round."""
+        return blocks(self.model.config, self.model.tensors)
+
     def _holds(self, plan: Plan, spared: Sequence[str]) -> bool:
-        return self.measure(plan.sparing(spared), f"{len(spared)} blocks spared").is_good
+        found = self.measure(plan.sparing(spared), f"{len(spared)} blocks spared" if spared else "every block")
+        return found.holds_with_room(len(self.pixels))
 
     def measure(self, plan: Plan, what: str) -> Agreement:
         """The agreement of a plan on what is chosen by."""
@@ -124,7 +128,7 @@ class Search:
         """All blocks of the other tower."""
         return frozenset(
             block
-            for block in blocks(self.model.config, self.model.tensors)
+            for block in self.all_blocks()
             if (block.startswith("visual.") or block == "image ends") != (tower == "image")
         )
 

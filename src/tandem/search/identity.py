@@ -7,6 +7,7 @@ import contextlib
 import json
 import shlex
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tandem.config import LEAST_NEIGHBOURS, LEAST_TOP1
 from tandem.errors import StoreError, StoreExistsError, TandemError
 from tandem.files import user_path
 from tandem.home import data_folder
@@ -35,6 +37,7 @@ def schema_for(model: "Model") -> Schema:
 
 def notes_for(model: "Model") -> dict[str, str]:
     """The notes of a new collection."""
+    about = model.config.quantization
     return {
         "format": FORMAT,
         "identity": uuid.uuid4().hex,
@@ -42,6 +45,7 @@ def notes_for(model: "Model") -> dict[str, str]:
         "model_fingerprint": model.fingerprint,
         "model_source": source_of(model),
         "orientation": "upright" if model.orient else "as stored",
+        **({"mixes_with": about.source_fingerprint} if about is not None and about.mixes else {}),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -175,8 +179,28 @@ def _another(url: str, notes: Mapping[str, str], name: str, source: str) -> str:
 
 
 def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
-    """Refuse a model other than the collection's own."""
-    if notes.get("model_fingerprint", "") != model.fingerprint:
+    """Refuse a model other than the collection's own, and those that were measured to agree with it.
+
+    A quantised model goes beside its source, and its source beside it, where their agreement allows it; a warning says
+    so. Raises `StoreError`.
+    """
+    theirs = notes.get("model_fingerprint", "")
+    about = model.config.quantization
+    if theirs != model.fingerprint and about is not None and theirs == about.source_fingerprint:
+        measured = (
+            f"top-1 {about.top1:.1%}, ten nearest neighbours {about.neighbours:.1%}, asked of the source's vectors "
+            f"{about.mixed_neighbours:.1%}"
+        )
+        if not about.mixes:
+            raise StoreError(
+                f"{url} holds vectors of {about.source}; {model.name} agrees with it too little to be mixed with them "
+                f"({measured}; needed {LEAST_TOP1:.0%}, {LEAST_NEIGHBOURS:.0%}, {LEAST_NEIGHBOURS:.0%}): leave the "
+                "model out, or make a collection of its own"
+            )
+        warnings.warn(f"{url}: {model.name} stands in for {about.source}: {measured}", stacklevel=3)
+    elif theirs != model.fingerprint and notes.get("mixes_with") == model.fingerprint:
+        warnings.warn(f"{url}: {model.name} stands in for {notes['model_name']}, made from it", stacklevel=3)
+    elif theirs != model.fingerprint:
         name = f"{model.name} ({model.fingerprint[:12]})"
         raise StoreError(_another(url, notes, name, source_of(model)))
     choice = "upright" if model.orient else "as stored"

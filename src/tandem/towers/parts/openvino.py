@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tandem.openvino_import import Node, op
 from tandem.towers.parts.constants import constant, integers, tensor
 from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, AttentionPoolSizes, BlockSizes
-from tandem.towers.parts.products import named_linear, qkv_linear
-from tandem.towers.parts.tensors import Tensors
+from tandem.towers.parts.products import linear, named_linear, qkv_linear
+from tandem.towers.parts.tensors import Tensors, split_qkv
 
 
 def block(
@@ -116,10 +116,10 @@ def attention_pool(x: Node, sizes: AttentionPoolSizes, tensors: Tensors, mask: N
     """
     width, heads, name = sizes.width, sizes.pool_heads, "visual.pool."
     query = op.reshape(tensor(tensors, name + "query"), integers([1, 1, width]), False)
-    q, k, v = (
-        split_heads(qkv_linear(source, tensors, name + "attn.in_proj_", part), heads, width)
-        for part, source in enumerate((query, x, x))
-    )  # q [1 h 1 w/h]
+    # The learned query is a constant, and so is its product: of no eight bits
+    weight, bias = (split_qkv(tensors, f"{name}attn.in_proj_{kind}")[0] for kind in ("weight", "bias"))
+    q = split_heads(linear(query, {}, name + "attn.in_proj_q", weight, bias), heads, width)  # [1 h 1 w/h]
+    k, v = (split_heads(qkv_linear(x, tensors, name + "attn.in_proj_", part), heads, width) for part in (1, 2))
     q = op.broadcast(q, op.concat([batch_size(x), integers([heads, 1, width // heads])], 0))
     pooled = op.squeeze(attention_out(attention(q, k, v, mask), tensors, name + "attn."), integers(1))  # [b w]
     normed = layer_norm(pooled, tensors, name + "ln.", sizes.norm_epsilon)

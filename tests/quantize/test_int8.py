@@ -1,0 +1,181 @@
+"""Quantised tensors and the graphs that they make: every family, every path of a tower."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors, toys
+
+from tandem.config import Quantization
+from tandem.engine import build as build_engine
+from tandem.engine.openvino import OpenVinoEngine
+from tandem.errors import EngineError, WeightsError
+from tandem.quantize import building
+from tandem.quantize.calibration import Site, sites_of
+from tandem.towers.parts.int8 import Int8, QuantizedTensors, quantized
+from tandem.weights.checkpoint import Checkpoint, fingerprint
+from tandem.weights.quantized import quantized_tensors
+
+
+def wide(node) -> Site:
+    """A range that holds whatever toys compute, in few steps: what is rounded by it is far from what is not."""
+    return Site(np.float32(-8), np.float32(8), None, None)
+
+
+def sites(config, tensors):
+    from tandem.engine import graph
+
+    return {
+        "image": {name: wide(node) for name, node in sites_of(graph.image_graph(config, tensors)).items()},
+        "text": {name: wide(node) for name, node in sites_of(graph.text_graph(config, tensors)).items()},
+    }
+
+
+def cosines(a, b):
+    return (a * b).sum(1)
+
+
+def test_a_weight_is_rounded_by_the_largest_of_each_output():
+    weight = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+    weight[2] = 0
+    smooth = np.linspace(0.5, 2, 10, dtype=np.float32).reshape(2, 5)
+    made = quantized(weight, smooth)
+    assert np.abs(made.ints).max(1).tolist() == [127, 127, 0, 127, 127, 127]
+    step = made.scale[:, None] / np.repeat(smooth, 3, axis=0)
+    assert (np.abs(made.array() - weight) <= step / 2 * 1.001).all()
+    second = made.part(1, 2)
+    np.testing.assert_array_equal(second.array(), made.array()[3:])
+    np.testing.assert_allclose(made.scaled(np.full(6, -2.0)).array(), -2 * made.array(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", toys())
+def test_every_family_computes_eight_bits_near_its_own_vectors(name):
+    config = TOYS[name]
+    tensors = random_tensors(config)
+    pixels, ids = random_pixels(config), random_ids(config)
+    reference = OpenVinoEngine(config, tensors)
+    names = building.weights(config, tensors) or [key for key in tensors if tensors[key].ndim == 2]
+    vectors = reference.encode_images(pixels), reference.encode_texts(ids)
+
+    kept = building.build(config, tensors, building.Plan(), names)
+    light = OpenVinoEngine(config, kept)
+    assert light.precision == "float32"
+    assert kept.sites == []
+    assert any(array.dtype == np.int8 for array in kept.stored.values())
+    assert cosines(light.encode_images(pixels), vectors[0]).min() > 0.99
+    assert cosines(light.encode_texts(ids), vectors[1]).min() > 0.99
+
+    whole = building.build(config, tensors, building.Plan(sites(config, tensors)), names)
+    engine = OpenVinoEngine(config, whole)
+    assert engine.precision == "int8"
+    found = engine.encode_images(pixels), engine.encode_texts(ids)
+    for mine, theirs in zip(found, vectors, strict=True):
+        assert cosines(mine, theirs).min() > 0.8
+        assert np.abs(mine - theirs).max() > 1e-4  # steps of 1/16 are seen
+    # The states, which other models build on, are of int8 weights alone
+    states = reference.text_states(ids)
+    assert np.abs(engine.text_states(ids) - light.text_states(ids)).max() < 1e-3 * np.abs(states).max()
+
+
+def test_a_spared_block_stays_as_it_was():
+    config = TOYS["vit"]
+    tensors = random_tensors(config)
+    names = [name for name in tensors if tensors[name].ndim == 2 and "resblocks" in name]
+    block = "visual.transformer.resblocks.1"
+    plan = building.Plan(sites(config, tensors), frozenset({block}))
+    made = building.build(config, tensors, plan, names)
+    inside = [name for name in names if name.startswith(block + ".")]
+    assert inside
+    assert all(made.stored[name].dtype == np.float32 for name in inside)
+    assert not any(site.startswith(block + ".") for site in made.sites)
+    assert made.sites
+    assert all(made.stored[name].dtype == np.int8 for name in names if name not in inside)
+
+
+def checkpoint(tensors, config=TOYS["vit"], quantization=None):
+    class NoTokenizer:
+        def to_json(self):
+            return ""
+
+    return Checkpoint(dataclasses.replace(config, quantization=quantization), tensors, NoTokenizer(), "toy")
+
+
+def test_a_quantised_model_has_a_fingerprint_of_its_own_that_its_figures_do_not_change():
+    config = TOYS["vit"]
+    tensors = random_tensors(config)
+    names = [name for name in tensors if name.endswith("mlp.c_fc.weight")]
+    made = building.build(config, tensors, building.Plan(), names)
+    about = Quantization("int8", "toy", "f" * 64, 100, 100, 0.995, 0.96, 0.96, 0.999, 0.99)
+    mine = fingerprint(checkpoint(made, quantization=about))
+    assert mine != fingerprint(checkpoint(tensors))
+    assert mine == fingerprint(checkpoint(made, quantization=dataclasses.replace(about, top1=0.5)))
+    moved = dict(made.stored)
+    moved[names[0] + "::scale"] = moved[names[0] + "::scale"] * 2
+    assert mine != fingerprint(checkpoint(QuantizedTensors(moved), quantization=about))
+
+
+@pytest.mark.parametrize(
+    ("top1", "neighbours", "mixed", "good", "mixes"),
+    [
+        (0.99, 0.95, 0.95, True, True),
+        (0.989, 1, 1, False, False),
+        (1, 0.949, 1, False, False),
+        (1, 1, 0.9, True, False),
+    ],
+)
+def test_what_is_called_good(top1, neighbours, mixed, good, mixes):
+    about = Quantization("int8", "toy", "", 9, 9, top1, neighbours, mixed, 1.0, 1.0)
+    assert (about.is_good, about.mixes) == (good, mixes)
+
+
+def test_precisions_and_engines_that_a_quantised_model_has_not_are_refused():
+    config = TOYS["vit"]
+    tensors = random_tensors(config)
+    made = building.build(config, tensors, building.Plan(sites(config, tensors)), [])
+    for precision in ("float32", "bfloat16"):
+        with pytest.raises(EngineError, match="quantised and computes in int8"):
+            build_engine(config, made, precision=precision)
+    with pytest.raises(EngineError, match="tandem quantize"):
+        build_engine(config, tensors, precision="int8")
+    with pytest.raises(EngineError, match="computed by openvino"):
+        build_engine(config, made, engine="torch")
+
+
+GOOD = {
+    "w": np.zeros((4, 3), np.int8),
+    "w::scale": np.ones(4, np.float32),
+    "w::smooth": np.ones((2, 3), np.float32),
+    "site::input": np.array([-1, 1], np.float32),
+    "site::shift": np.zeros(4, np.float32),
+    "plain": np.zeros(2, np.float32),
+}
+
+
+def test_stored_arrays_are_read_by_what_they_are():
+    made = quantized_tensors(GOOD, "f")
+    assert list(made) == ["w", "plain"]
+    assert isinstance(made.int8("w"), Int8)
+    assert made.int8("plain") is None
+    assert made.range_of("other") is None
+    assert made.range_of("site").low == -1
+    assert made.shape_and_dtype("w") == ((4, 3), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"w::scale": None}, "int8 without its scales"),
+        ({"w::scale": np.ones(3, np.float32)}, "expected a positive number for each channel"),
+        ({"w::scale": np.zeros(4, np.float32)}, "expected a positive number for each channel"),
+        ({"w::smooth": np.ones((3, 3), np.float32)}, "expected positive numbers"),
+        ({"site::input": np.array([1, -1], np.float32)}, "expected the ends of a range"),
+        ({"site::input": np.array([0, np.nan], np.float32)}, "expected finite float32"),
+        ({"site::input": None}, "expected .* beside site::input"),
+        ({"plain::scale": np.ones(2, np.float32)}, "there is no int8 tensor plain"),
+        ({"w::code": np.ones(2, np.float32)}, "expected one of ::scale"),
+    ],
+)
+def test_damaged_scales_and_ranges_are_refused(change, message):
+    stored = {name: array for name, array in {**GOOD, **change}.items() if array is not None}
+    with pytest.raises(WeightsError, match=message):
+        quantized_tensors(stored, "f")

@@ -1,0 +1,166 @@
+"""From a model to a quantised folder: what agreement means, what the search spares, and where collections take it."""
+
+import warnings
+
+import numpy as np
+import pytest
+from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors
+
+from tandem.config import Quantization
+from tandem.errors import StoreError
+from tandem.quantize.agreement import Agreement, Answers, accuracy, agreement, overlap
+from tandem.quantize.building import Plan
+from tandem.quantize.samples import _split
+from tandem.quantize.searching import Search
+from tandem.search.identity import check_model, notes_for
+
+
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def source():
+    rng = np.random.default_rng(0)
+    return Answers(*(unit(rng.standard_normal((n, 16))) for n in (60, 20, 12)))
+
+
+def test_a_model_agrees_with_itself_and_a_stranger_by_chance(source):
+    same = agreement(source, source)
+    assert (same.top1, same.neighbours, same.mixed_neighbours) == (1, 1, 1)
+    assert same.is_good
+    rng = np.random.default_rng(1)
+    other = agreement(source, Answers(*(unit(rng.standard_normal(a.shape)) for a in vars(source).values())))
+    assert other.top1 < 0.4
+    assert 0.05 < other.neighbours < 0.35  # ten of 59 by chance
+    assert not other.is_good
+
+
+def test_agreement_is_counted_as_by_hand(source):
+    images = source.images.copy()
+    images[:6] = -images[:6]  # six of 60 answer the opposite
+    found = agreement(source, Answers(images, source.texts, source.classes))
+    best = np.argmax(images @ source.classes.T, 1) == np.argmax(source.images @ source.classes.T, 1)
+    assert found.top1 == best.mean()
+    assert best[6:].all()
+    assert found.least_cosine == pytest.approx(-1)
+    assert found.mean_cosine == pytest.approx((74 - 6) / 80)
+    labels = np.argmax(source.images @ source.classes.T, 1)
+    assert accuracy(source, labels) == 1
+    assert overlap(np.array([[1, 2], [3, 4]]), np.array([[2, 5], [4, 3]])) == 0.75
+
+
+def test_what_is_chosen_by_needs_room_above_the_promise():
+    at_the_bound = Agreement(0.99, 0.95, 0.95, 1, 1)
+    assert at_the_bound.is_good
+    assert not at_the_bound.holds_with_room(256)
+    assert Agreement(0.9965, 0.97, 0.95, 1, 1).holds_with_room(256)
+    assert Agreement(1, 1, 1, 1, 1).holds_with_room(30)
+
+
+def test_parts_share_no_picture_and_no_photo():
+    groups = np.concatenate([np.arange(40), np.repeat(10**6 + np.arange(6), 5)])
+    parts = _split(groups, np.random.default_rng(0))
+    for i, part in enumerate(parts):
+        assert (groups[part] >= 10**6).any()
+        for other in parts[:i]:
+            assert not set(groups[part]) & set(groups[other])
+
+
+class Costly(Search):
+    """A search whose blocks cost what a table says: those spared cost nothing."""
+
+    def __init__(self, costs):
+        self.costs, self.looked = costs, []
+        self.pixels = np.zeros(256)
+        self.tried, self.say, self.names = [], lambda _: None, list(costs)
+
+    def measure(self, plan, what):
+        left = sum(cost for block, cost in self.costs.items() if block not in plan.spared)
+        self.looked.append(what)
+        return Agreement(1 - left, 1, 1, 1, 1)
+
+    def _try(self, what, plan):
+        return sum(cost for block, cost in self.costs.items() if block not in plan.spared)
+
+    def all_blocks(self):
+        return tuple(self.costs)
+
+
+@pytest.mark.parametrize(
+    ("costs", "spared"),
+    [
+        ({"a": 0.001, "b": 0.001, "c": 0.001}, set()),
+        ({"a": 0.001, "b": 0.2, "c": 0.001}, {"b"}),
+        ({"a": 0.03, "b": 0.2, "c": 0.002, "d": 0.04, "e": 0.0, "f": 0.001}, {"a", "b", "d"}),
+        ({"a": 0.5, "b": 0.5}, {"a", "b"}),
+    ],
+)
+def test_as_few_blocks_are_spared_as_the_promise_takes(costs, spared):
+    assert Costly(costs).spare(Plan()).spared == spared
+
+
+@pytest.mark.slow
+def test_nncf_finds_ranges_for_the_sites_of_both_towers():
+    pytest.importorskip("nncf")
+    from tandem.engine.openvino import OpenVinoEngine
+    from tandem.quantize import building
+    from tandem.quantize.calibration import calibrate
+
+    config = TOYS["vit"]
+    tensors = random_tensors(config)
+    pixels, ids = random_pixels(config, 8), random_ids(config, (9,) * 6)
+    ends = np.full(6, 8, np.int32)
+    found = {
+        "image": calibrate(config, tensors, "image", [[pixels]], alpha=0.5),
+        "text": calibrate(config, tensors, "text", [[ids, ends]]),
+    }
+    names = {f"visual.transformer.resblocks.0.{part}" for part in ("attn.in_proj_q", "mlp.c_fc", "mlp.c_proj")}
+    assert names | {"visual.conv1", "visual.proj"} <= set(found["image"])
+    assert found["image"]["visual.transformer.resblocks.0.mlp.c_fc"].smooth.shape == (32,)
+    assert all(site.smooth is None for site in found["text"].values())
+    weights = [name for name in tensors if tensors[name].ndim == 2 and "resblocks" in name]
+    made = building.build(config, tensors, building.Plan(found), weights)
+    # Its weight is not rounded, so it has not taken the outliers that would be missing from the input
+    assert found["image"]["visual.proj"].smooth is not None
+    assert "visual.proj" not in made.sites
+    assert "visual.conv1" in made.sites
+    engine = OpenVinoEngine(config, made)
+    reference = OpenVinoEngine(config, tensors)
+    # 8 bits in calibrated ranges: far nearer than the wide ranges of the other tests
+    assert (engine.encode_images(pixels) * reference.encode_images(pixels)).sum(1).min() > 0.995
+    assert (engine.encode_texts(ids) * reference.encode_texts(ids)).sum(1).min() > 0.995
+
+
+class Named:
+    """What a collection asks of a model."""
+
+    def __init__(self, fingerprint, about=None):
+        self.name, self.fingerprint, self.orient = f"model {fingerprint}", fingerprint, True
+        self.config = type("C", (), {"quantization": about, "embed_dim": 4})
+        self.checkpoint = type("K", (), {"source": "nowhere"})
+
+
+def about(**changes):
+    values = {"top1": 0.995, "neighbours": 0.97, "mixed_neighbours": 0.97, "mean_cosine": 1.0, "least_cosine": 1.0}
+    return Quantization("int8", "model s", "s", 100, 100, **{**values, **changes})
+
+
+def test_collections_take_a_quantised_model_beside_its_source_where_it_agrees():
+    notes = notes_for(Named("s"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_model("c", notes, Named("s"))
+    with pytest.warns(UserWarning, match=r"model q stands in for model s: top-1 99.5%, ten nearest neighbours 97.0%"):
+        check_model("c", notes, Named("q", about()))
+    with pytest.raises(StoreError, match="agrees with it too little to be mixed"):
+        check_model("c", notes, Named("q", about(mixed_neighbours=0.9)))
+    with pytest.raises(StoreError, match="holds vectors of model s"):
+        check_model("c", notes, Named("q", None))
+
+
+def test_the_source_goes_beside_its_quantised_model_where_that_agrees():
+    with pytest.warns(UserWarning, match="model s stands in for model q"):
+        check_model("c", notes_for(Named("q", about())), Named("s"))
+    with pytest.raises(StoreError, match="holds vectors of model q"):
+        check_model("c", notes_for(Named("q", about(top1=0.9))), Named("s"))
