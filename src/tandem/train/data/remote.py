@@ -226,7 +226,9 @@ async def _once(system: Any, file: RemoteFile, start: int, stop: int) -> bytes:
                 raise _NoRangesError
             if etag and response.headers.get("ETag", etag) != etag:  # not every server heeds If-Match
                 raise ChangedError
-            content = await response.read()
+            if response.content_length not in (None, stop - start):
+                raise OSError(f"it sends {response.content_length:,} bytes instead of {stop - start:,}")
+            content = await response.content.readexactly(stop - start)  # no more, whatever the server sends
         return content
     content = await system._cat_file(file.url, start=start, end=stop)
     return content
@@ -284,6 +286,6 @@ def _gone(url: str, error: Exception) -> RemoteFileError:
     error = _cause(error)
     reason = plain_line(str(error)) or type(error).__name__
     return RemoteFileError(
-        f"{shown(url)}: cannot be read any more: {reason}; start again when its server is back (remote.patience_s: how "
-        "long reads are repeated)"
+        f"{shown(url)}: cannot be read: {reason}; start again when its server is back (remote.patience_s: how long "
+        "reads are repeated)"
     )

@@ -100,7 +100,10 @@ class Samples:
         if index.images is None:
             return self._read_whole(index.folder / index.keys[row])
         if isinstance(index.images, RemoteFile):
-            return self.reader.read(index.images, *self._extent(index, row))
+            start, stop = self._extent(index, row)
+            if stop > index.images.size:
+                raise BrokenSample(f"{index.images.name} ends in the middle of it")
+            return self.reader.read(index.images, start, stop)
         content = self._read(index.images, int(index.size[row]), int(index.at[row]))
         if len(content) < index.size[row]:
             raise BrokenSample(f"{index.images.name} ends in the middle of it")
@@ -112,7 +115,10 @@ class Samples:
         if not isinstance(self.files[file].path, RemoteFile):
             return None
         index = self._index(file)
-        return (index.images, *self._extent(index, row)) if isinstance(index.images, RemoteFile) else None
+        start, stop = self._extent(index, row)
+        return (
+            (index.images, start, stop) if isinstance(index.images, RemoteFile) and stop <= index.images.size else None
+        )
 
     @staticmethod
     def _extent(index: Index, row: int) -> tuple[int, int]:
