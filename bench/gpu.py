@@ -79,7 +79,7 @@ def main(given: list[str] | None = None) -> int:
         from gpu_train import loss
 
         widths = [int(x) for x in chosen.widths.split(",")]
-        loss(device, results, numbers([64], [32768, 65536]), widths[:1] if tiny else widths, 1 if tiny else 3)
+        loss(device, results, numbers([64], [32768, 65536]), widths[:1] if tiny else widths, 3, tiny)
     if "files" in wanted:
         from gpu_encode import files
 

@@ -88,12 +88,14 @@ def _operations(step: Step, pixels: torch.Tensor, ids: torch.Tensor) -> float:
     return operations(lambda: step(pixels, ids))
 
 
-def loss(device: torch.device, results: Results, batches: list[int], widths: list[int], rounds: int) -> None:
+def loss(
+    device: torch.device, results: Results, batches: list[int], widths: list[int], rounds: int, tiny: bool
+) -> None:
     """Time and peak memory of the contrastive loss and its gradient, in blocks and with the whole matrix."""
     rows: list[Row] = []
     for batch in batches:
         for width in widths:
-            rows += results.case(f"loss {batch} {width} {rounds}", partial(_loss, device, batch, width, rounds))
+            rows += results.case(f"loss {batch} {width} {rounds}", partial(_loss, device, batch, width, rounds, tiny))
     table(
         "The contrastive loss and its gradient alone, float32",
         ("batch", "width", "side", "seconds", "extra MB", "loss"),
@@ -101,8 +103,12 @@ def loss(device: torch.device, results: Results, batches: list[int], widths: lis
     )
 
 
-def _loss(device: torch.device, batch: int, width: int, rounds: int) -> list[Row]:
-    found = loss_bench.measure(batch, width, rounds, torch.get_num_threads(), device.type, ("plain", "blocks"))
+def _loss(device: torch.device, batch: int, width: int, rounds: int, tiny: bool) -> list[Row]:
+    sides, threads = ("plain", "blocks"), torch.get_num_threads()
+    if tiny:  # in this process, which spares the start of others; their memory is then not told apart
+        found = {name: loss_bench.one(name, batch, width, threads, device.type) for name in sides}
+    else:
+        found = loss_bench.measure(batch, width, rounds, threads, device.type, sides)
     return [
         {
             "batch": batch, "width": width, "side": name, "seconds": row.get("seconds", OUT_OF_MEMORY),

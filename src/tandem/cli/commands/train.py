@@ -38,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
         "tandem train recipes/mini.toml",
         "tandem train recipes/mini.toml steps=2000 folder=runs/short optimiser.learning_rate=1e-3",
         "tandem train recipes/mini.toml --dry-run",
+        "tandem train recipes/mini.toml --pack mini.tar",
         "tandem train --plot runs/short --out curve.png",
         "torchrun --nproc-per-node 8 -m tandem train recipes/vit-b-32-400m.toml",
     )
@@ -48,6 +49,11 @@ def add_arguments(parser: Parser) -> None:
         "--dry-run",
         action="store_true",
         help="check recipe and data, do a few steps, print memory, speed and time; nothing is saved",
+    )
+    what.add_argument(
+        "--pack",
+        metavar="TAR",
+        help="write recipe, data, vocabulary and a teacher's vectors into one file, to train on another machine",
     )
     what.add_argument("--print", action="store_true", help="print the complete recipe as TOML; nothing is trained")
     what.add_argument(
@@ -70,6 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "training")
+    if arguments.pack:
+        from tandem.train.run.packing import pack
+
+        for line in pack(recipe, user_path(arguments.pack)):
+            terminal.print_lines(line)
+        return DONE
     if arguments.dry_run:
         from tandem.train.run.dry_run import dry_run
 

@@ -67,26 +67,40 @@ def locate(teacher: str) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def words(teacher: str) -> list[str]:
-    """The whole words of the teacher's vocabulary, as texts: half of them bare, half in a template."""
+def words(teacher: str, cache: Path) -> list[str]:
+    """The whole words of the teacher's vocabulary, as texts: half of them bare, half in a template.
+
+    The file `cache` may have them: a machine without the teacher then needs it no more.
+    """
+    if cache.exists():
+        with np.load(cache) as stored:
+            if "words" in stored:
+                return stored["words"].tolist()  # type: ignore[no-any-return]
     vocabulary = (locate(teacher) / "vocab.txt").read_text(encoding="utf-8").split()
     plain = [word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2]
     return [word if i % 2 else TEMPLATE.format(word) for i, word in enumerate(plain)]
 
 
-def vectors(teacher: str, texts: Sequence[str], cache: Path) -> dict[str, np.ndarray]:
-    """Text -> unit vector [e] float16; what the file `cache` has is read from it, the rest is computed and added."""
+def vectors(teacher: str, texts: Sequence[str], cache: Path, extra: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Text -> unit vector [e] float16; what the file `cache` has is read from it, the rest is computed and added.
+
+    extra: the teacher's own words, which are kept in the file beside the texts.
+    """
     known: dict[str, np.ndarray] = {}
+    has_words = not extra
     if cache.exists():
         with np.load(cache) as stored:
+            has_words = has_words or "words" in stored
             texts_key = "texts" if "texts" in stored else "sentences"  # its name before the first release
             known = dict(zip(stored[texts_key].tolist(), stored["vectors"], strict=True))
-    new = [text for text in dict.fromkeys(texts) if text not in known]
+    new = [text for text in dict.fromkeys([*texts, *extra]) if text not in known]
     if new:
         known.update(zip(new, _encode(locate(teacher), new), strict=True))
+    if new or not has_words:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_write(cache) as temporary, temporary.open("wb") as file:  # savez adds a suffix to a path
-            np.savez(file, texts=np.array(list(known)), vectors=np.stack(list(known.values())))
+            own = {"words": np.array(extra)} if extra else {}
+            np.savez(file, texts=np.array(list(known)), vectors=np.stack(list(known.values())), **own)
     return known
 
 

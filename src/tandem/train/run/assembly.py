@@ -292,16 +292,16 @@ def _teacher_targets(
     if not chosen.teacher:
         return None
     count = chosen.words_per_batch
-    extra = teacher.words(chosen.teacher) if count else []
     cache = folder / "teacher.npz"
+    extra = teacher.words(chosen.teacher, cache) if count else []
     if steps is not None and not cache.exists():
         words = [word for step in steps for word in sample_words(extra, count, recipe.seed, step)]
         needed = [text for step in steps for text in loader.batch(step).texts] + words
         known = teacher.vectors(chosen.teacher, needed, folder / f"teacher-{processes.rank}.npz")
         return TeacherTargets(known, extra, count, recipe.seed, processes.rank, processes.count)
-    texts = loader.all_texts() + extra
+    texts = loader.all_texts()
     if processes.is_main:
-        teacher.vectors(chosen.teacher, texts, cache)
+        teacher.vectors(chosen.teacher, texts, cache, extra)
     processes.barrier()
-    known = teacher.vectors(chosen.teacher, texts, cache)
+    known = teacher.vectors(chosen.teacher, texts, cache, extra)
     return TeacherTargets(known, extra, count, recipe.seed, processes.rank, processes.count)

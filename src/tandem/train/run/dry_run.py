@@ -165,14 +165,19 @@ def _temporary_folder(recipe: Recipe, processes: Processes) -> Iterator[Path]:
     try:
         if processes.local_rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in REUSED:
-                if (existing := user_path(recipe.folder) / name).is_file():
-                    shutil.copy(existing, folder / name)
+            reusing(recipe, folder)
         processes.barrier()
         yield folder
     finally:
         if processes.local_rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def reusing(recipe: Recipe, folder: Path) -> None:
+    """Copy what the folder of the run already has of `REUSED` into another one."""
+    for name in REUSED:
+        if (existing := user_path(recipe.folder) / name).is_file():
+            shutil.copy(existing, folder / name)
 
 
 def _existing_parent(path: Path) -> Path:
