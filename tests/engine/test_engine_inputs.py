@@ -67,9 +67,9 @@ def test_bfloat16_is_refused_on_an_old_graphics_card(monkeypatch: pytest.MonkeyP
     from tandem.engine.torch_device import torch_precision
 
     device = torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     assert torch_precision(device, "bfloat16") == "bfloat16"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     assert torch_precision(device, "float16") == "float16"
     assert torch_precision(device, "auto") == "float32"
     with pytest.raises(EngineError, match="precision: cuda computes in float32, float16, not in 'bfloat16'"):

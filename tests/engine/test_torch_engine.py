@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -149,6 +150,22 @@ def test_a_batch_that_does_not_fit_is_cut():
         np.testing.assert_array_equal(batches.run("key", function, [rows[:7], rows[7:]], 1, 8), rows + 1)
     assert calls[:2] == [8, 4]
     assert max(calls[2:]) == 2  # what did not fit is not tried again
+
+
+def test_what_cannot_be_recorded_is_computed_all_the_same():
+    class NoRecordings(StrictStreams):
+        def record(self, function, given):
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    batches = Batches(torch.device("cpu"), NoRecordings())
+    rows = np.arange(4, dtype=np.float32)[:, None]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            np.testing.assert_array_equal(batches.run("key", lambda x: x + 1, [rows], 1, 8), rows + 1)
+            rows = rows[::-1]
+    said = "cpu: launches are repeated one by one, which is slower (operation not permitted when stream is capturing)"
+    assert [str(each.message) for each in seen] == [said]
 
 
 def test_memory_for_not_even_one():

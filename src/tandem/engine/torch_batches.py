@@ -8,8 +8,10 @@ Shapes: n rows of all batches, b rows of one, d numbers of a row's result.
 """
 
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -111,9 +113,20 @@ class Batches:
         again = self._recordings[key]
         if again is None:
             self._given[key] = given.clone()
-            again = self._recordings[key] = self.streams.record(function, self._given[key])
+            again = self._recordings[key] = self._record(function, self._given[key])
         self._given[key].copy_(given)
         return again()
+
+    def _record(self, function: Function, given: Tensor) -> Callable[[], Tensor]:
+        assert self.streams is not None
+        try:
+            return self.streams.record(function, given)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            what = str(error).splitlines()[0]
+            warnings.warn(f"{self.device}: launches are repeated one by one, which is slower ({what})", stacklevel=2)
+            return partial(function, given)
 
 
 class _Slot:

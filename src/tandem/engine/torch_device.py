@@ -43,7 +43,7 @@ def torch_precision(device: torch.device, precision: str) -> str:
     if precision == "auto":
         return "float32"
     available = list(TYPES)
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         available.remove("bfloat16")
     if precision not in available:
         raise EngineError(f"precision: {device} computes in {', '.join(available)}, not in {precision!r}")

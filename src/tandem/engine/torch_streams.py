@@ -46,7 +46,8 @@ class Streams(Protocol):
     def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], Tensor]:
         """Record function(given), which has run before: what is returned does it again, with what `given` then holds.
 
-        Its result is overwritten by the next call of this or another recording.
+        Its result is overwritten by the next call of this or another recording. Raises `RuntimeError` where the device
+        cannot record it.
         """
         ...
 
@@ -57,7 +58,7 @@ class CudaStreams:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         with torch.cuda.device(device):
-            self._copies = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            self._copies, self._recording = torch.cuda.Stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
             # Graphs share their memory: they run one after another, and results are copied before the next one runs.
             self._pool = torch.cuda.graph_pool_handle()
 
@@ -89,10 +90,15 @@ class CudaStreams:
         mark.synchronize()
 
     def record(self, function: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], Tensor]:
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile: their calls are none of the recording's.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            result = function(given)
+        graph, computing = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        # On a stream of this device: torch's own for recordings is of the device that recorded first. Other threads may
+        # use the device meanwhile: their calls are none of the recording's.
+        try:
+            with torch.cuda.graph(graph, self._pool, self._recording, capture_error_mode="thread_local"):
+                result = function(given)
+        except RuntimeError:
+            torch.cuda.set_stream(computing)  # a recording that fails may leave its own behind
+            raise
 
         def again() -> Tensor:
             graph.replay()
