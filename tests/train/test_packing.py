@@ -58,6 +58,10 @@ def test_what_is_packed(recipe: Path, tmp_path: Path) -> None:
         tar.extractall(tmp_path / "there", filter="data")
     inside = ["recipe.toml", "run/tokenizer.json", "run/teacher.npz", "data/names.parquet", "data/captions.tar"]
     assert names == inside
+    with pytest.raises(DataError, match=r"toy.tar: there is such a file; remove it, or name another one"):
+        pack(read_recipe(recipe), tmp_path / "toy.tar")
+    with pytest.raises(DataError, match=r"nowhere: no such folder to write toy.tar into"):
+        pack(read_recipe(recipe), tmp_path / "nowhere/toy.tar")
     assert lines[1] == "there: tar xf toy.tar && tandem train recipe.toml"
     assert not (tmp_path / "run").exists()
     assert (tmp_path / "there/data/captions.tar").read_bytes() == (tmp_path / "captions.tar").read_bytes()

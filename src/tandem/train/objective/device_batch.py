@@ -63,9 +63,9 @@ def to_device_batch(
         ids.append(classes.ids)
 
     def to_device(array: np.ndarray | None) -> Tensor | None:
-        return None if array is None else torch.from_numpy(array).to(device, non_blocking=True)
+        return None if array is None else _to_device(array, device)
 
-    pixels = torch.from_numpy(batch.pixels).to(device, non_blocking=True)
+    pixels = _to_device(batch.pixels, device)
     any_text = batch.total_texts or words or (classes and classes.texts)
     return DeviceBatch(
         pixels=pixels,
@@ -85,6 +85,12 @@ def to_device_batch(
         total_labelled=classes.total if classes else 0,
         class_sources=to_device(classes.sources) if classes else None,
     )
+
+
+def _to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """On the device, some time soon: a copy to a GPU runs beside what follows if the memory it reads is pinned."""
+    tensor = torch.from_numpy(array)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def _targets(batch: Batch, device: torch.device) -> SparseTargets | None:

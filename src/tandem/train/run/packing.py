@@ -29,14 +29,15 @@ def pack(recipe: Recipe, target: Path) -> list[str]:
 
     In the folder where it is unpacked `tandem train recipe.toml` starts the run.
     Raises `ConfigError` or `DataError` for what cannot be packed: data at URLs, outside `data_root` or in tables (their
-    images are elsewhere), and first weights or a CLIP teacher from a folder of this machine.
+    images are elsewhere), a file that exists, and first weights or a CLIP teacher from a folder of this machine.
     """
+    parent = _parent(target)
     data = _data_files(recipe)
     for key, value in {"init.model": recipe.init.model, "init.image": recipe.init.image, "init.text": recipe.init.text,
                        "distillation.model": recipe.distillation.model}.items():  # fmt: skip
         if value and user_path(value).exists():
             raise ConfigError(f"{key}: {value} is on this machine and cannot be packed; name it as a hub does")
-    with tempfile.TemporaryDirectory(prefix="tandem-pack-", dir=_parent(target)) as name:
+    with tempfile.TemporaryDirectory(prefix="tandem-pack-", dir=parent) as name:
         folder = Path(name)
         reusing(recipe, folder)
         assemble(replace(recipe, folder=str(folder), device="cpu"), single_process(), folder)
@@ -94,4 +95,6 @@ def _parent(target: Path) -> Path:
     parent = target.absolute().parent
     if not parent.is_dir():
         raise DataError(f"{parent}: no such folder to write {target.name} into")
+    if target.exists():
+        raise DataError(f"{target}: there is such a file; remove it, or name another one")
     return parent
