@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,8 +100,10 @@ def vectors(teacher: str, texts: Sequence[str], cache: Path, extra: Sequence[str
     if new or not has_words:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_write(cache) as temporary, temporary.open("wb") as file:  # savez adds a suffix to a path
-            own = {"words": np.array(extra)} if extra else {}
-            np.savez(file, texts=np.array(list(known)), vectors=np.stack(list(known.values())), **own)
+            arrays: dict[str, Any] = {"texts": np.array(list(known)), "vectors": np.stack(list(known.values()))}
+            if extra:
+                arrays["words"] = np.array(extra)
+            np.savez(file, **arrays)
     return known
 
 
