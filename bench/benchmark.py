@@ -16,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from comparison import chart, page
@@ -42,6 +43,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--trial", action="store_true", help="a little of each row, on a busy machine too; writes no page"
     )
+    parser.add_argument("--sides", default="", metavar="S,...", help="in a trial: only sides whose names begin so")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of at least 1,000 JPEGs, instead of crops")
     parser.add_argument(
@@ -66,6 +68,10 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     rows = chosen(arguments.rows)
+    if arguments.sides and not arguments.trial:
+        raise ValueError("--sides: only in a --trial; a row that is written has all its sides")
+    beginnings = tuple(arguments.sides.split(","))
+    rows = [replace(row, sides=tuple(name for name in row.sides if name.startswith(beginnings))) for row in rows]
     threads = len(hold_to(arguments.threads or len(os.sched_getaffinity(0))))
     home = HOME / "trial" if arguments.trial else HOME
     path = home / "results.json"

@@ -13,6 +13,7 @@ import numpy as np
 
 PHOTOS, LARGE, CALIBRATION = 1000, 12, 300
 SIZE, LARGE_SIZE = (460, 390), (4000, 3000)
+RANDOM = "random-weights"  # a file in folders that were made here, and whole
 JPEGS = (".jpg", ".jpeg")
 MOST_TOKENS = 16
 
@@ -51,10 +52,10 @@ class Materials:
 
             return str(SHIPPED)
         folder = self._home / "models" / name
-        if not (folder / "made").is_file():
+        if not (folder / RANDOM).is_file():
             shutil.rmtree(folder, ignore_errors=True)
             _MODELS[name](folder)
-            (folder / "made").touch()
+            (folder / RANDOM).touch()
         return str(folder)
 
     def in_open_clip(self, name: str) -> str:

@@ -27,6 +27,7 @@ LIMITS_FILES = {"float32": (0.99, 0.9), "bfloat16": (0.98, 0.85), "int8": (0.95,
 CHECKED = 16  # images and texts
 DIFFERENT_ROUNDS = 8
 LABELS = ["cat", "dog", "zebra"]
+PREPARED_WITHIN_S = 3600.0
 PROBABILITY = 0.05  # by which answers to one photo may differ
 REFERENCE = Side("tandem", "float32", "with_tandem.py", "")
 
@@ -78,13 +79,13 @@ class Open:
             return self._told[side.name, model]
         told = {
             "model": self._materials.model(model),
-            "scratch": self._materials.scratch(model, side.library),
+            "scratch": self._materials.scratch(model, side.library.partition(" (")[0]),
             "precision": side.precision,
         }
         print(f"opening {side.name}, {model}", file=sys.stderr, flush=True)  # the first time it takes minutes
         photos, texts = self._materials.calibration_photos(), self._materials.prompts(300, seed=1)
         with Process.of(side, self._log(side)) as process:
-            answer = process.ask("prepare", **told, photos=photos, texts=texts)
+            answer = process.ask("prepare", **told, photos=photos, texts=texts, within_s=PREPARED_WITHIN_S)
         self.versions[side.name] = answer["versions"]
         if side.library == "open_clip":
             told["model"] = self._materials.in_open_clip(model)

@@ -57,8 +57,8 @@ def _is_peer(name: str) -> bool:
     return not SIDES[name].is_ours and "77 tokens" not in name
 
 
-def fastest_of_ours(row: Measured) -> str | None:
-    ours = [name for name in row.values if SIDES[name].library == "tandem"]
+def fastest(row: Measured, library: str) -> str | None:
+    ours = [name for name in row.values if SIDES[name].library == library]
     return max(ours, key=lambda name: spread(rates(row, name)).median, default=None)
 
 
@@ -188,7 +188,7 @@ def _aims(rows: Mapping[str, Measured]) -> str:
 
 def judged(aim: Aim, row: Measured) -> tuple[str, str, Spread | None]:
     """The side of ours, the side it is compared with, and how many times as fast it is; None where one is missing."""
-    ours = f"tandem {aim.ours}" if aim.ours else fastest_of_ours(row) or "tandem"
+    ours = f"{aim.library} {aim.ours}" if aim.ours else fastest(row, aim.library) or aim.library
     if aim.over != STRONGEST:
         return ours, aim.over, compared(row, ours, aim.over)
     peer = strongest(row, aim.ours)

@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / "bench" / "peers"
-ANSWER_WITHIN_S = 900.0  # quantising ViT-L/14 takes minutes
+ANSWER_WITHIN_S = 900.0
 
 
 class PeerError(Exception):

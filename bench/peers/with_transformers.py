@@ -35,7 +35,7 @@ class Peer:
         self._torch, self._threads = torch, threads
         self._model = CLIPModel.from_pretrained(model, dtype=getattr(torch, precision)).eval()
         self._processor = CLIPProcessor.from_pretrained(model)
-        self.longest = False  # pad texts to the model's whole context
+        self.padding: dict[str, Any] = {"padding": True}  # to the longest of a batch
 
     def image_input(self, pixels: Any) -> Any:
         from normalising import normalised
@@ -47,12 +47,11 @@ class Peer:
             return _vectors(self._model.get_image_features(pixel_values=ready))
 
     def encode_texts(self, texts: list[str]) -> Any:
-        padding = "max_length" if self.longest else True
         chunks = [texts[i : i + CHUNK] for i in range(0, len(texts), CHUNK)]
         vectors = []
         with self._torch.inference_mode():
             for chunk in chunks:
-                inputs = self._processor(text=chunk, return_tensors="pt", padding=padding)
+                inputs = self._processor(text=chunk, return_tensors="pt", **self.padding)
                 vectors.append(self._torch.from_numpy(_vectors(self._model.get_text_features(**inputs))))
         return self._torch.cat(vectors).numpy()
 
