@@ -137,13 +137,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument(
+        "--model", default="", help="another one; with tandem-mini, what is outside of the workers shows"
+    )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "tandem-bench-vit-b-32")
     chosen = parser.parse_args()
     print(machine())
     print(load_note())
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        model = tandem.load(make_folder(chosen.folder), precision=chosen.precision)
+        model = tandem.load(chosen.model or make_folder(chosen.folder), precision=chosen.precision)
         pictures = save(crops(chosen.pictures, (460, 390)), home / "pictures", ".jpg")
         model.embed_images([str(path) for path in sorted(pictures.iterdir())[:BATCH]])  # as warm as workers are
         here, there = [], []
@@ -152,7 +155,10 @@ def main() -> None:
             there.append(with_ray(model, pictures, home, chosen.workers))
     rate, cpu, _, _ = map(statistics.median, zip(*here, strict=True))
     ray_rate, ray_cpu, outside, begin = map(statistics.median, zip(*there, strict=True))
-    print(f"| {chosen.pictures:,} JPEGs of 460 x 390, ViT-B/32 {chosen.precision} | one process |", end=" ")
+    print(
+        f"| {chosen.pictures:,} JPEGs of 460 x 390, {chosen.model or 'ViT-B/32'} {chosen.precision} | one process |",
+        end=" ",
+    )
     print(f"{chosen.workers} workers on Ray | ratio (0.9x) |")
     print("|---|---|---|---|")
     print(f"| images/s | {rate:.1f} | {ray_rate:.1f} | {ray_rate / rate:.2f}x |")

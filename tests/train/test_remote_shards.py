@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,24 @@ def test_the_cache_is_bounded_and_forgets_what_was_used_least_recently(tmp_path:
     assert not cache.has(RemoteFile(file.url, file.size, "ETag y"), 9)  # another version is another file
     BlockCache(tmp_path / "small", 50, block_bytes=100).put(file, 0, bytes(100))
     assert stored(tmp_path / "small") == 0
+
+
+def test_several_share_a_cache(tmp_path: Path) -> None:
+    """Each with its own view of it, as processes have: all blocks are right or away, and the limit holds."""
+    file = RemoteFile("https://host/a.tar", 8 * 100, "ETag x")
+    caches = [BlockCache(tmp_path, 450, block_bytes=100) for _ in range(4)]
+
+    def work(number: int) -> list[bytes]:
+        cache, random = caches[number], np.random.default_rng(number)
+        for block in random.integers(8, size=25).tolist():
+            cache.put(file, block, bytes([block]) * 100)
+        found = [cache.get(file, block, 0, 100) for block in range(8)]
+        return [content for block, content in enumerate(found) if content not in (None, bytes([block]) * 100)]  # type: ignore[misc]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [[]] * 4
+    assert 0 < stored(tmp_path) <= int((tmp_path / "bytes").read_text()) <= 450
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_a_damaged_block_is_fetched_again(server: RangeServer, root: Path, tmp_path: Path) -> None:
