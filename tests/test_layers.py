@@ -179,7 +179,7 @@ LAYERS["client"] |= {"http_limits", "plain_line"}
 EXACT = ("videos", "localization", "conditioning", "clip_score", "guidance", "moderation", "compat", "mcp_server")
 _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch", "plots", "tandem"}
-LAYERS["serve"] |= {"localization", "moderation", "clip_score", "videos"}
+LAYERS["serve"] |= {"localization", "processor", "moderation", "clip_score", "videos"}
 LAYERS["cli"] = (
     {"plain_line", "quantize", "sample_photos"}
     | LAYERS["serve"]

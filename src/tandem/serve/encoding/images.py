@@ -8,7 +8,6 @@ import asyncio
 import base64
 import binascii
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -21,6 +20,7 @@ from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.fetch import is_url
 from tandem.image import Limits, load_image, load_pixels, return_memory_of_large_images
+from tandem.processor import cores
 from tandem.serve.encoding.batching import QueueFullError
 from tandem.serve.encoding.fetching import Fetcher
 
@@ -56,7 +56,7 @@ class ImageReader:
         self.pending = 0
         self._fetcher = fetcher
         self._fetching = asyncio.Semaphore(MAX_FETCHES)
-        self._count = threads or os.cpu_count() or 1
+        self._count = threads or cores()  # of those that this process may use
         self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="tandem-decode")
 
     def close(self) -> None:
