@@ -56,8 +56,10 @@ $(BIN)/python:
 	$(PIP_INSTALL) -e '.[demo]'
 	touch $@
 
+# Tests are compiled here once; the processes that run them would each do it.
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[dev]'
+	-$(PYTEST) -qq --collect-only > /dev/null
 	touch $@
 
 .venv-bench/.done: bench/peers.txt constraints.txt
