@@ -74,6 +74,8 @@ LAYERS: dict[str, set[str]] = {
 }
 LAYERS["encoding"] = {"engine", "arrays", "errors"}
 LAYERS["model"] |= {"encoding", "arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
+LAYERS["precisions"] = {"config", "errors", "fields", "files", "home", "processor", "weights"}
+LAYERS["model"] |= {"precisions"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
 # Frames of films, as images with a time.
 LAYERS["videos"] = {"errors", "image_source"}
@@ -93,7 +95,7 @@ LAYERS["evaluate"] = _MODEL_AND_BELOW | {
 # What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
 LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of everyday words
 # Models of eight bits, measured against their source on a user's images.
-LAYERS["quantize"] = LAYERS["audit"] | {"audit", "towers", "sample_photos"}
+LAYERS["quantize"] = LAYERS["audit"] | {"audit", "towers", "sample_photos", "precisions"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "plain_line", "nn", "towers", "bpe", "tandem"}) - {"progress"}
 # Where in an image: below `model`, which has `locate` from here.
@@ -181,7 +183,7 @@ _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "mode
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch", "plots", "tandem"}
 LAYERS["serve"] |= {"localization", "processor", "moderation", "clip_score", "videos"}
 LAYERS["cli"] = (
-    {"plain_line", "quantize", "sample_photos"}
+    {"plain_line", "quantize", "sample_photos", "precisions"}
     | LAYERS["serve"]
     | _APPLICATIONS
     | {"serve", "train", "datasets", "audit", "processor", "tandem"}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem import engine as engines
-from tandem import prompts, weights
+from tandem import precisions, prompts, weights
 from tandem.answer import Failure
 from tandem.arrays import Vectors
 from tandem.class_vectors import ClassVectors
@@ -57,8 +57,9 @@ def load(
             for the model that ships with Tandem.
         engine: "auto" takes torch for CUDA and MPS devices, else OpenVINO.
         device: "cpu", "gpu" (Intel's, OpenVINO), "cuda", "cuda:1", "mps" (torch).
-        precision: "auto" is float32, the reference's numbers; "bfloat16" is about twice as fast where the device
-            computes it natively.
+        precision: "float32" gives the reference's numbers; "bfloat16" is about twice as fast where the device
+            computes it natively. "auto" is float32, int8 for a quantised model, or what `tandem models --explain` has
+            measured to be the fastest on this machine that keeps the promise.
         activation: for weights that do not state which one they were trained with.
         orient: turn photos upright, as their EXIF data says. The original CLIP does not.
         limits: how large and how slow an image may be.
@@ -66,10 +67,28 @@ def load(
     Raises: `HubError`, `WeightsError`, `ConfigError`, `EngineError`.
     """
     checkpoint = weights.read(SHIPPED if source is None else source, activation=activation)
+    if precision == "auto" and engine != "torch" and device in (None, "cpu"):
+        checkpoint, precision = _as_measured(checkpoint)
     for note in checkpoint.config.notes.values():
         warnings.warn(note, stacklevel=2)
     built = engines.build(checkpoint.config, checkpoint.tensors, engine=engine, device=device, precision=precision)
     return Model(checkpoint, built, orient=orient, limits=limits or Limits())
+
+
+def _as_measured(checkpoint: weights.Checkpoint) -> tuple[weights.Checkpoint, engines.Precision]:
+    """The model, or a quantised one of it, and the precision that was measured to be best here; auto if none was."""
+    choice = precisions.chosen(checkpoint)
+    if choice is None or choice.precision not in engines.PRECISIONS:
+        return checkpoint, "auto"
+    if choice.folder is not None:
+        try:
+            found = weights.read(choice.folder)
+        except TandemError:
+            return checkpoint, "auto"  # it was moved
+        if weights.fingerprint(found) != choice.fingerprint:
+            return checkpoint, "auto"
+        return found, "auto"
+    return checkpoint, choice.precision
 
 
 class Model(Encoder, Classifier, ImageBackbone, Localizer):

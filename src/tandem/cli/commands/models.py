@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE
 from tandem.cli.tables import Cell, Column, Value, print_table
@@ -66,10 +66,19 @@ def add_arguments(parser: Parser) -> None:
         metavar="P",
         help="of images/s: float32 (default) or bfloat16",
     )
+    parser.add_argument(
+        "--explain",
+        metavar="MODEL",
+        help="which precision --precision auto takes for this model on this machine, and why: the fastest that agrees "
+        "with float32 as promised, bfloat16 or a model that tandem quantize made of it. Measured once, and from then "
+        "on used wherever no precision is given; until then auto is float32",
+    )
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.explain is not None:
+        return explain(arguments)
     from tandem import weights
     from tandem.cli import speeds
     from tandem.processor import processor
@@ -98,6 +107,53 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.purpose == "cpu" and not arguments.measure:
             terminal.echo("No other model beats these in both GFLOP and ImageNet; `tandem models` lists them all.")
         terminal.echo("● marks models on this machine. --model also takes any other folder, file or hub name.")
+    return DONE
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """What auto means for a model, measured if it was not yet."""
+    from dataclasses import asdict
+
+    from tandem import precisions
+    from tandem.model import load
+
+    with progress.waiting("loading the model"):
+        model = load(arguments.explain, engine="openvino", precision="float32")
+    choice = precisions.chosen(model.checkpoint)
+    if choice is None:
+        from tandem.quantize.explaining import measure
+
+        choice = measure(model, terminal.echo)
+        kept = precisions.remember(model.checkpoint, choice)
+        terminal.echo(f"kept in {kept}; without that file, auto is float32 again")
+    if arguments.json:
+        terminal.print_json({"model": {"name": model.name, "fingerprint": model.fingerprint}, **asdict(choice)})
+        return DONE
+    columns = (
+        Column("precision"),
+        Column("images/s", right=True),
+        Column("texts/s", right=True),
+        Column("top-1", right=True),
+        Column("neighbours", right=True),
+        Column("promise"),
+        Column("folder", drop=1),
+    )
+    print_table(
+        columns,
+        [
+            [
+                way.precision,
+                _stable(way.images_per_second),
+                _stable(way.texts_per_second),
+                f"{way.top1:.1%}",
+                f"{way.neighbours:.1%}",
+                "kept" if way.keeps_promise else "not kept",
+                way.folder or "",
+            ]
+            for way in choice.ways
+        ],
+    )
+    terminal.print_result(f"auto is {choice.precision} for {choice.model} here: {choice.reason}")
     return DONE
 
 
@@ -133,7 +189,7 @@ def _named(text: str) -> "KnownModel":
 
 
 def _measure(models: "list[KnownModel]", precision: str) -> None:
-    from tandem.cli import progress, speeds
+    from tandem.cli import speeds
 
     for model in models:
         with progress.waiting(f"measuring {model.name}"):

@@ -69,8 +69,9 @@ def add_engine(group: Group, engines: Sequence[str] = ENGINES, share: str = "") 
         choices=PRECISIONS,
         default="auto",
         metavar="P",
-        help=f"{listed(PRECISIONS)}; auto is float32, the reference's numbers; "
-        "bfloat16 is about twice as fast on processors that support it",
+        help=f"{listed(PRECISIONS)}; float32 gives the reference's numbers, bfloat16 is about twice as fast on "
+        "processors that support it; auto is float32, int8 for a quantised model, or what `tandem models --explain` "
+        "has measured to be best here",
     )
 
 
