@@ -23,8 +23,8 @@ from tandem.sample_photos import sample_photos
 from tandem.search.exploring.clusters import read_vocabulary
 
 LEAST_IMAGES, LEAST_TEXTS = 30, 30
-_MOST = (128, 256, 1000)  # images in each part, and texts
-_SHARES = (0.25, 0.25, 0.5)
+_MOST = (128, 1000, 1000)  # images in each part, and texts
+_SHARES = (0.2, 0.4, 0.4)
 _CROPS = 24  # of each sample photo
 _TEMPLATES = ("a photo of a {}.", "{}", "there is a {} in the picture.", "two people look at a {} on a sunny day.")
 _WORDS = 100  # that stand for labels where images have none

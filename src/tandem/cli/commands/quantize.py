@@ -31,7 +31,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--images",
         metavar="DIR",
-        help="a folder of photos like those that the model is for, some hundreds of them, or any data set that tandem "
+        help="a folder of photos like those that the model is for, up to 2,000 of them, or any data set that tandem "
         "evaluate takes: with labels, accuracy is measured, too (default: sample pictures, which say less)",
     )
     parser.add_argument(
