@@ -22,6 +22,7 @@ NAMES = {
     "MissingExtraError",
     "Model",
     "ModelConfig",
+    "RemoteFileError",
     "SearchQuery",
     "ServerError",
     "SidecarError",

@@ -19,7 +19,7 @@ from tandem import samples, tar_files
 from tandem.cli.indexing_report import echo_failures
 from tandem.errors import DataError, EngineError, FilterError
 from tandem.model import Model
-from tandem.search.indexing import preparing
+from tandem.search.indexing import preparing, shards
 from tandem.search.stores.backends import open_store
 from tandem.search.stores.embedded import snapshots
 from tandem.search.stores.filter_parser import LONGEST_PIECE, parse
@@ -204,6 +204,20 @@ def test_a_sample_without_end_comes_in_parts(monkeypatch: pytest.MonkeyPatch) ->
     assert [len(group) for group in tar_files.tar_groups(tiny)] == [3, 3, 1]
     large = [tar_files.TarMember(f"a.{number}", 0, 1, b"x" * 101) for number in range(3)]
     assert [len(group) for group in tar_files.tar_groups(large)] == [1, 1, 1]
+
+
+def test_a_tar_of_very_many_images_of_no_bytes_is_read_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MOST_TINY", 3)
+    empty = {f"{number}.png": b"" for number in range(9)}
+    path = tar_of(tmp_path / "x.tar", {"first.png": png(), "a.txt": b"", **empty, "last.png": png()})
+    report = run(tmp_path, path)
+    assert report.added == 1
+    assert [Path(one.path).name for one in report.failures] == ["0.png", "1.png", "x.tar"]
+    assert "more than 3 of its images have less than 20 bytes" in report.failures[-1].reason
+    again = tar_of(tmp_path / "y.tar", {"first.png": png(), **dict(list(empty.items())[:3]), "a.png": png()})
+    assert run(tmp_path, again).failures[-1].path != str(again)
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The images inside tars, Parquet files and films -> entries, streamed. Knows no store and no model."""
 
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tandem.tar_files import TarMember
 
 BATCH = 64  # entries, which may carry images
 MOMENT_BATCH = 4  # of a film, decoded
+TINY_BYTES, MOST_TINY = 20, 1000  # no image is that small: a tar with more of these is not made of images
 
 
 def entries(
@@ -52,7 +53,7 @@ def length(shard: Shard, every_s: float | None = None) -> int:
         return films.length(shard, every_s)
     if samples.shard_kind(shard.path) == "parquet":
         return samples.parquet_length(Path(shard.path))
-    return sum(_is_image(member) for member in tar_files.tar_members(Path(shard.path)))
+    return sum(map(_is_image, _files(shard)))
 
 
 def holds_paths(shard: Shard) -> bool:
@@ -86,9 +87,7 @@ def outdated(ledger: Ledger, shard: Shard) -> list[tuple[str, str]]:
 
 
 def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
-    for group in tar_files.tar_groups(
-        tar_files.tar_members(Path(shard.path), CAPTION_FILES, if_compressed=tuple(IMAGE_SUFFIXES))
-    ):
+    for group in tar_files.tar_groups(_files(shard, CAPTION_FILES, tuple(IMAGE_SUFFIXES))):
         for member in filter(_is_image, group):
             path = f"{shard.path}/{member.name.removeprefix('./')}"
             entry = Entry(path, shard.signature, shard.path, member.at, member.size, member.content)
@@ -103,6 +102,19 @@ def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
                 yield replace(entry, caption="\n".join(_captions_beside(member, group, key)) or None)
             except ValueError as error:
                 yield replace(entry, caption_reason=f"its caption cannot be read: {error}")
+
+
+def _files(shard: Shard, wanted: Sequence[str] = (), if_compressed: Sequence[str] = ()) -> Iterator[TarMember]:
+    """The files of a tar. `DataError` where too many of its images are none: each costs as much as one that is one."""
+    tiny = 0
+    for member in tar_files.tar_members(Path(shard.path), wanted, if_compressed=if_compressed):
+        tiny += member.size < TINY_BYTES and _is_image(member)
+        if tiny > MOST_TINY:
+            raise DataError(
+                f"{shard.path}: more than {MOST_TINY:,} of its images have less than {TINY_BYTES} bytes, as none has: "
+                "it is read no further"
+            )
+        yield member
 
 
 def _is_image(member: TarMember) -> bool:
