@@ -134,7 +134,7 @@ def table(row: Measured) -> str:
         shown = f"**{name}**" if SIDES[name].is_ours else name
         lines.append(f"| {shown} | {_figure(found)} | {_ratio(base)} | {f'{_ratio(over)}, {peer}' if over else ''} |")
     rounds = min(len(values) for values in row.values.values())
-    lines.append(f"\n{rounds} rounds{_amount(row)}. " + " ".join(row.notes))
+    lines.append(f"\n{rounds} round{'s' if rounds != 1 else ''}{_amount(row)}. " + " ".join(row.notes))
     return "\n".join(lines).rstrip()
 
 
