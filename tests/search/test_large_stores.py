@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tandem.search.stores.embedded import (
     checksum_table,
     checksums,
     index_maintainer,
+    nearest,
     records_database,
     snapshots,
     vector_file,
@@ -176,6 +178,14 @@ def test_one_who_reads_an_earlier_commit_uses_the_index_of_a_later_one(
         with reader.snapshots.take() as snapshot:
             assert reader.snapshots.index(snapshot.state) is later
     assert not [each for each in recwarn if "index" in str(each.message)]
+
+
+def test_larger_stores_look_at_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [nearest.candidates_among(10**n) for n in (3, 6, 7, 8)] == [500, 500, 1581, 5000]
+    index = object.__new__(vector_index.VectorIndex)
+    for rows, lists, probes in ((10**5, 632, 316), (10**6, 2000, 100), (10**7, 6324, 316), (10**8, 20_000, 1000)):
+        index.rows, index._lists = rows, SimpleNamespace(nlist=lists)
+        assert index.probes == probes
 
 
 def test_how_far_an_index_may_be_behind() -> None:

@@ -228,6 +228,13 @@ def test_it_is_indexed_as_it_grows_and_stays_open_to_others(store: Store, monkey
     assert right >= 485
     for where, count in (("width < 30", 10), ("width < 7", 7), ("width >= 0", 10)):
         assert [len(hits) for hits in store.search(queries, 10, where=where)] == [count] * 50
+    asked: list[object] = []
+    monkeypatch.setattr(milvus_search.Search, "_candidates", lambda *given: asked.append(given))
+    few = np.flatnonzero(np.arange(3000) % 30 == 0)  # the graph would miss some: these are all compared
+    numbers = ", ".join(map(str, few))
+    for query, hits in zip(queries[:3], store.search(queries[:3], 10, where=f"width in ({numbers})"), strict=True):
+        assert [hit.id for hit in hits] == [put.ids[few[i]] for i in np.argsort(-(vectors[few] @ query))[:10]]
+    assert not asked
 
 
 def test_hits_that_the_index_misses_are_found(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

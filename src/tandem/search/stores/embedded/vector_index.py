@@ -27,7 +27,9 @@ from tandem.search.stores.embedded.row_bits import Bits
 from tandem.search.stores.embedded.vector_file import Positions, VectorFile
 
 MIN_PROBES = 32  # lists looked into, at least
-ROWS_PROBED = 50_000  # rows whose codes are compared with a query: 1 ms; more lists where lists are short
+# Rows whose codes are compared with a query, at least and of all: more lists where lists are short. Measured at 10 M,
+# for queries like the data and like texts: 32 of 4,494 lists have a recall of 0.91 and 0.78, 128 of 0.98 and 0.95.
+ROWS_PROBED, SHARE_PROBED = 50_000, 0.05
 TRAINING_ROWS, ROWS_PER_LIST = 60_000, 20  # at least, to train with; ten million rows have 6,300 lists
 MAX_GROWTH = 4  # times the rows that an index was trained for; then it is trained again
 
@@ -53,7 +55,7 @@ class VectorIndex:
     @property
     def probes(self) -> int:
         """How many lists to search for the nearest of all rows."""
-        return max(MIN_PROBES, self.lists_of(ROWS_PROBED))
+        return max(MIN_PROBES, self.lists_of(max(ROWS_PROBED, int(SHARE_PROBED * self.rows))))
 
     def lists_of(self, rows: int) -> int:
         """How many lists hold so many rows, on average."""
