@@ -10,6 +10,7 @@ from tandem.config import Quantization
 from tandem.errors import StoreError
 from tandem.quantize.agreement import Agreement, Answers, accuracy, agreement, overlap
 from tandem.quantize.building import Plan
+from tandem.quantize.calibration import smooths
 from tandem.quantize.samples import _split
 from tandem.quantize.searching import Search
 from tandem.search.identity import check_model, notes_for
@@ -98,6 +99,14 @@ class Costly(Search):
 )
 def test_as_few_blocks_are_spared_as_the_promise_takes(costs, spared):
     assert Costly(costs).spare(Plan()).spared == spared
+
+
+@pytest.mark.parametrize(
+    ("name", "image"), [("vit", True), ("vit-stem", True), ("resnet-basic", False), ("fastvit", False)]
+)
+def test_towers_of_linear_layers_are_smoothed(name, image):
+    tensors = random_tensors(TOYS[name])
+    assert (smooths(tensors, "image"), smooths(tensors, "text")) == (image, True)
 
 
 @pytest.mark.slow

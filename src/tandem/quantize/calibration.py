@@ -16,8 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.config import FastViT, ModelConfig, ResNet
+from tandem.config import ModelConfig
 from tandem.errors import MissingExtraError
+from tandem.weights.names import shape_and_dtype
 
 Tower = Literal["image", "text"]
 TOWERS: tuple[Tower, ...] = ("image", "text")
@@ -45,9 +46,11 @@ def check_installed() -> None:
         raise MissingExtraError("nncf", "quantize", "quantising")
 
 
-def smooths(config: ModelConfig, tower: Tower) -> bool:
-    """Whether outliers of a tower's inputs can move into its weights: it consists of linear layers."""
-    return tower == "text" or not isinstance(config.vision, ResNet | FastViT)
+def smooths(tensors: Arrays, tower: Tower) -> bool:
+    """Whether outliers of a tower's inputs can move into its weights: most of these are of linear layers."""
+    mine = [name for name in tensors if name.startswith("visual.") == (tower == "image")]
+    ranks = [len(shape_and_dtype(tensors, name)[0]) for name in mine]
+    return ranks.count(2) > ranks.count(4)
 
 
 def calibrate(
@@ -75,7 +78,7 @@ def calibrate(
     names = sites_of(model)
     others = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
     ignored = [name for name in others if name not in names]
-    smoothing = -1.0 if alpha is None or not smooths(config, tower) else alpha
+    smoothing = -1.0 if alpha is None or not smooths(tensors, tower) else alpha
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own dependencies
         quantised = nncf.quantize(
@@ -83,7 +86,7 @@ def calibrate(
             nncf.Dataset(batches, list),
             subset_size=len(batches),
             preset=nncf.QuantizationPreset.MIXED,
-            model_type=nncf.ModelType.TRANSFORMER if smooths(config, tower) else None,
+            model_type=nncf.ModelType.TRANSFORMER if smooths(tensors, tower) else None,
             ignored_scope=nncf.IgnoredScope(names=ignored, types=["ScaledDotProductAttention"], validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.DISABLE,

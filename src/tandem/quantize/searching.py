@@ -49,7 +49,7 @@ class Search:
 
     def settings(self, tower: Tower, *, all_of_them: bool) -> dict[str, tuple[float | None, bool]]:
         """What is tried for a tower, by words: SmoothQuant's strength, and whether biases are corrected."""
-        if not smooths(self.model.config, tower):
+        if not smooths(self.model.tensors, tower):
             plain: dict[str, tuple[float | None, bool]] = {"biases corrected": (None, True)}
             return {**plain, "biases as they are": (None, False)} if all_of_them else plain
         alphas = ALPHAS if all_of_them else (_USUAL_ALPHA,)
