@@ -15,6 +15,11 @@ ImageErrorKind: TypeAlias = Literal[
 WITH_TORCH = ("train", "mini", "onnx")  # extras for which constraints.txt names the versions that were tested
 
 
+StoreRemedy: TypeAlias = Literal["repair", "restore"]
+RESTORE = "restore the collection from a copy, or index again into a new one"
+REPAIR_IN_PYTHON = "Collection.check(repair=True) mends what it can"
+
+
 class TandemError(Exception):
     """Base class of all errors that Tandem raises on purpose. They can be pickled and copied."""
 
@@ -24,7 +29,16 @@ class TandemError(Exception):
 
 
 class DamageWarning(UserWarning):
-    """Something of a collection is damaged: answers go on without it."""
+    """Something of a collection is damaged: answers go on without it.
+
+    `reason` is the message without the advice that applies to Python only; `collection` is the address that a repair
+    is given, empty where the damage mends itself.
+    """
+
+    def __init__(self, reason: str, collection: str = "") -> None:
+        super().__init__(f"{reason}; {REPAIR_IN_PYTHON}" if collection else reason)
+        self.reason = reason
+        self.collection = collection
 
 
 def _restored(kind: type[TandemError], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> TandemError:
@@ -154,7 +168,18 @@ class MissingExtraError(TandemError):
 
 
 class StoreError(TandemError):
-    """A collection that does not exist, is damaged, does not fit, or cannot be reached."""
+    """A collection that does not exist, is damaged, does not fit, or cannot be reached.
+
+    `reason` is the message without the advice on damage. `remedy` is its kind: "repair" where a repair of `collection`
+    may mend it, "restore" where only a copy helps, None where the message says all.
+    """
+
+    def __init__(self, reason: str, *, remedy: StoreRemedy | None = None, collection: str = "") -> None:
+        advice = {"repair": f"; if that stays so, {REPAIR_IN_PYTHON}", "restore": f"; {RESTORE}", None: ""}
+        super().__init__(reason + advice[remedy])
+        self.reason = reason
+        self.remedy: StoreRemedy | None = remedy
+        self.collection = collection
 
 
 class StoreNotFoundError(StoreError):

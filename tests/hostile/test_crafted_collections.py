@@ -6,18 +6,20 @@ import shutil
 import sqlite3
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import flips
+from support import flips, toy
 from support.collection_toys import toy_model
 from support.flips import checked
 
 from tandem.errors import TandemError
 from tandem.search.collection import Collection
-from tandem.search.stores.embedded import checksums
+from tandem.search.stores.embedded import checksums, records_database, sqlite_errors
 from tandem.search.stores.embedded.records_database import FILE
+from tandem.search.stores.embedded.sqlite_errors import few_steps
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,22 @@ def pipe(name: str) -> Callable[[sqlite3.Connection, Path], None]:
     return craft
 
 
+def sparse(connection: sqlite3.Connection, folder: Path) -> None:
+    size = 1 << 40
+    os.truncate(folder / "vectors-1.f32", size)
+    connection.execute("UPDATE state SET rows = ?", (size // (4 * toy.DIMENSIONS),))
+
+
+def computed(connection: sqlite3.Connection, folder: Path) -> None:
+    connection.execute("ALTER TABLE notes ADD COLUMN more TEXT AS (hex(zeroblob(400000000)))")
+
+
+def notes_without_end(connection: sqlite3.Connection, folder: Path) -> None:
+    """As many as take the steps that opening may take: real ones would be pages that lead to each other."""
+    rows = ((f"note {number}", "x") for number in range(3000))
+    connection.executemany("INSERT INTO notes VALUES (?, ?)", rows)
+
+
 CRAFTED: dict[str, Callable[[sqlite3.Connection, Path], None]] = {
     "a file outside": in_state("vectors", "../../../../../etc/passwd"),
     "an absolute file": in_state("vectors", "/dev/zero"),
@@ -68,6 +86,8 @@ CRAFTED: dict[str, Callable[[sqlite3.Connection, Path], None]] = {
     "deep brackets": in_schema("columns", "[" * 40_000 + "]" * 40_000),
     "an unknown kind": in_schema("columns", json.dumps({"path": ["text"]})),
     "a view": view_without_end,
+    "a file of nothing": sparse,
+    "a computed column": computed,
     "a pipe as current": pipe("../current"),
     "a pipe as vectors": pipe("vectors-1.f32"),
 }
@@ -91,6 +111,28 @@ def test_a_crafted_collection_is_refused_in_one_line(whole: str, tmp_path: Path,
         photos.search("a cat")
     assert "\n" not in str(refused.value)
     assert checked(url).damage
+
+
+def test_opening_takes_a_bounded_number_of_steps(whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = craft(whole, tmp_path / "c.tandem", notes_without_end)
+    with pytest.raises(TandemError, match="its notes are damaged"), Collection(url, toy_model()) as photos:
+        assert photos.notes
+    monkeypatch.setattr(sqlite_errors, "OPENING_STEPS", 5000)
+    with (
+        pytest.raises(TandemError, match="what it says of itself does not end"),
+        Collection(url, toy_model()) as photos,
+    ):
+        assert photos.notes
+    with Collection(whole, toy_model()) as photos:
+        assert photos.notes
+
+
+def test_no_value_is_longer_than_any_that_is_written(whole: str) -> None:
+    with closing(records_database.connect(Path(whole) / "g1")) as connection:
+        with pytest.raises(sqlite3.DataError, match="too big"):
+            connection.execute("SELECT hex(zeroblob(?))", (records_database.LARGEST_VALUE,))
+        with pytest.raises(sqlite3.DatabaseError, match="does not end"), few_steps(connection):
+            connection.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n")
 
 
 def test_a_position_beyond_all_rows_is_one_damaged_record(whole: str, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from support import flips, toy
 from support.collection_toys import toy_model
 from support.flips import CAPTION, Answers, answers, checked
 
-from tandem.cli import main
 from tandem.errors import StoreError, TandemError
 from tandem.search.collection import Collection
 from tandem.search.indexing.ledger import Ledger, problem_of
@@ -101,7 +100,8 @@ def test_a_damaged_vector_is_named_left_out_found_and_read_again(whole: Made, co
     path = whole.answers.records[lost][0]
     assert "1 of its images are left out of answers, since their vectors are damaged" in said
     assert str(path) in said
-    assert f"tandem check {copy} --repair" in said
+    assert "Collection.check(repair=True)" in said
+    assert "--repair" not in said  # that is for the command line to say
     assert {id for each in found.hits for id, _, _ in each} & {lost} == set()
     assert all(len(each) == 5 for each in found.hits)  # the next ones move up
     seen = checked(str(copy))
@@ -366,18 +366,3 @@ def test_a_ledger_with_any_byte_of_its_first_page_changed_heals(tmp_path: Path, 
     with Ledger.open(path) as ledger:
         ledger.set_about({"x": "y"})
         assert ledger.about("x") == "y"
-
-
-def test_the_command_says_what_is_damaged_and_repairs_it(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (index,) = (copy / "g1").glob("index-*.faiss")
-    change(index, 1000)
-    assert main(["check", str(copy), "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
-    assert (found["sound"], found["repaired"], found["images"]) == (False, False, IMAGES - 1)
-    assert [each["part"] for each in found["findings"]] == ["index"]
-    assert main(["check", str(copy), "--model", "ViT-B/32"]) == 2
-    assert "--model goes with --repair" in capsys.readouterr().err
-    assert main(["check", str(copy), "--repair"]) == 0
-    assert "repaired" in capsys.readouterr().out
-    assert main(["check", str(copy)]) == 0
-    assert "all is well" in capsys.readouterr().out

@@ -6,6 +6,7 @@ Knows no model. A command's module is imported only when that command runs, so `
 import argparse
 import io
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -15,7 +16,7 @@ from tandem.cli import terminal
 from tandem.cli.commands import load_command
 from tandem.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, NOT_DONE, PIPE_CLOSED
 from tandem.cli.parser import build_parser, parse
-from tandem.errors import TandemError, TextError
+from tandem.errors import DamageWarning, StoreError, TandemError, TextError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,7 +100,13 @@ def _one_line(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, TextError):
         can_cut = str(error) != error.reason and "long" in arguments
         return f"{error.reason}, or add --long truncate or --long split" if can_cut else error.reason
+    if isinstance(error, StoreError) and error.remedy == "repair":
+        return f"{error.reason}; if that stays so: {_repair(error.collection)}"
     return str(error)
+
+
+def _repair(collection: str) -> str:
+    return f"{terminal.program()} check {shlex.quote(collection)} --repair"
 
 
 def _unexpected(error: Exception) -> str:
@@ -110,4 +117,6 @@ def _unexpected(error: Exception) -> str:
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """A warning is one line for people. Those meant for programmers (deprecations of a library) are not shown."""
     if issubclass(category, UserWarning):
+        if isinstance(message, DamageWarning) and message.collection:
+            message = f"{message.reason}; {_repair(message.collection)}"
         terminal.complain(f"warning: {message}")

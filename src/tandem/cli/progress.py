@@ -53,8 +53,8 @@ def counting(what: str, total: int | None, *, wanted: bool = True) -> Iterator[C
 
 
 @contextmanager
-def indexing() -> "Iterator[Callable[[IndexingProgress], None] | None]":
-    """A bar with rate and remaining time, in a terminal. Gives the callback for indexing."""
+def indexing(what: str = "indexing") -> "Iterator[Callable[[IndexingProgress], None] | None]":
+    """A bar with rate and remaining time, in a terminal. Gives the callback for indexing, which may serve a repair."""
     if terminal.is_quiet() or not sys.stderr.isatty():
         yield None
         return
@@ -63,12 +63,12 @@ def indexing() -> "Iterator[Callable[[IndexingProgress], None] | None]":
     from rich.progress import Progress as Shown
 
     out = Console(stderr=True)
-    room = out.width - len("indexing") - 2 - BESIDE_STATE
+    room = out.width - len(what) - 2 - BESIDE_STATE
     columns: list[ProgressColumn] = [TextColumn("{task.fields[state]}")]
     if room >= 4:  # else numbers are worth more than a bar
-        columns = [TextColumn("indexing"), BarColumn(min(BAR_CELLS, room)), *columns]
+        columns = [TextColumn(what), BarColumn(min(BAR_CELLS, room)), *columns]
     with Shown(*columns, console=out, transient=True, redirect_stdout=False) as shown:
-        task = shown.add_task("indexing", total=None, state="")
+        task = shown.add_task(what, total=None, state="")
 
         def show(progress: "IndexingProgress") -> None:
             shown.update(task, completed=progress.done, total=progress.total, state=state_of(progress, out.width))

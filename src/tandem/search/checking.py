@@ -41,6 +41,7 @@ class Check:
     missing: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)  # paths or ids of images that are not in the collection any more
     failures: list[SkippedFile] = field(default_factory=list)  # files that could not be read again
+    read_again: list[str] = field(default_factory=list)  # paths of the renewed
     moments: int = 0  # of the images, pictures of films
 
     @property
@@ -86,16 +87,28 @@ def check(
     with closing(backend.open(write=True)) as store:
         without_thumbnail = _make_thumbnails(store, salvage.without_blobs)
         missing = _without_vectors(store, list(incomplete))
+        renewed = sorted(names[id] for id in incomplete.keys() - set(missing))
         if remove_missing and missing:
             store.delete(missing)
             missing, lost = [], [names[id] for id in missing]
         count, moments = store.count(), identity.moments_in(store)
     if salvage.unreadable:
         lost.append(f"{salvage.unreadable:,} images whose records cannot be read")
-    renewed = len(incomplete) - len(missing) - (len(lost) - bool(salvage.unreadable))
     failures += [SkippedFile(names.get(id, id), "its thumbnail cannot be made again") for id in without_thumbnail]
     missing = sorted(names[id] for id in missing)
-    return Check(collection.url, count, findings, names, True, renewed, missing, sorted(lost), failures, moments)
+    return Check(
+        collection.url,
+        count,
+        findings,
+        names,
+        repaired=True,
+        renewed=len(renewed),
+        missing=missing,
+        lost=sorted(lost),
+        failures=failures,
+        read_again=renewed,
+        moments=moments,
+    )
 
 
 def _counts(collection: StoreAndModel) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """`tandem check`: is a collection what was written, and what can be repaired?"""
 
 import argparse
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from tandem.cli.exit_codes import DONE, SOME_SKIPPED
 from tandem.cli.indexing_report import echo_failures
 from tandem.cli.options.collection import add_collection
 from tandem.cli.options.model import add_model, loading
-from tandem.errors import TandemError
+from tandem.errors import RESTORE, TandemError
 
 if TYPE_CHECKING:
     from tandem.search.checking import Check
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     with (
         open_collection(arguments.collection, arguments.model, **loading(arguments)) as photos,
         progress.resumable(),
-        progress.indexing() as on_progress,
+        progress.indexing("repairing" if arguments.repair else "checking") as on_progress,
     ):
         found = photos.check(repair=arguments.repair, remove_missing=arguments.remove_missing, on_progress=on_progress)
     if arguments.json:
@@ -70,6 +71,14 @@ def show(found: "Check", name: str) -> None:
             terminal.list_item(found.names.get(id, id))
         if len(finding.ids) > NAMED:
             terminal.list_item(f"and {len(finding.ids) - NAMED:,} more")
+    named = {found.names.get(id, id) for finding in found.findings for id in finding.ids}
+    unnamed = [name for name in found.read_again if name not in named]  # those of a damaged page of the database
+    if unnamed:
+        terminal.echo(f"read again: {terminal.count_of(len(unnamed))} of damaged records")
+    for name_of in unnamed[:NAMED]:
+        terminal.list_item(name_of)
+    if len(unnamed) > NAMED:
+        terminal.list_item(f"and {len(unnamed) - NAMED:,} more")
     if found.missing:
         terminal.complain(
             f"{terminal.count_of(len(found.missing))} left out of answers: no file as it was can be read; "
@@ -85,8 +94,11 @@ def show(found: "Check", name: str) -> None:
     count += f" ({found.moments:,} of films)" if found.moments else ""
     if not found.damage and not found.repaired:
         terminal.print_result(f"{name}: {count}; all is well")
+    elif not found.repaired and not all(finding.can_repair for finding in found.damage):
+        terminal.print_result(f"{name}: {count}; damaged beyond repair: {RESTORE}")
     elif not found.repaired:
-        terminal.print_result(f"{name}: {count}; damaged: {terminal.program()} check {name} --repair")
+        repair = f"{terminal.program()} check {shlex.quote(name)} --repair"
+        terminal.print_result(f"{name}: {count}; damaged: {repair}")
     else:
         lost = f", {len(found.missing):,} missing" if found.missing else ""
         lost += f", {len(found.lost):,} lost" if found.lost else ""
@@ -104,12 +116,14 @@ def as_document(found: "Check") -> dict[str, object]:
             {
                 "part": finding.part,
                 "what": finding.what,
+                "can_repair": finding.can_repair,
                 "images": [{"id": id, "path": found.names.get(id)} for id in finding.ids],
             }
             for finding in found.findings
         ],
         "repaired": found.repaired,
         "read_again": found.renewed,
+        "read_again_images": found.read_again,
         "missing": found.missing,
         "lost": found.lost,
         "failures": [{"image": one.path, "error": one.reason} for one in found.failures],

@@ -159,11 +159,15 @@ Part: TypeAlias = Literal["database", "records", "vectors", "thumbnails", "index
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it was written. Of `checksums`, that there are none yet: nothing is wrong."""
+    """Something that is not as it was written. Of `checksums`, that there are none yet: nothing is wrong.
+
+    `can_repair` is False where what is lost can only come from a copy.
+    """
 
     part: Part
     what: str
     ids: tuple[str, ...] = ()
+    can_repair: bool = True
 
     @property
     def is_damage(self) -> bool:

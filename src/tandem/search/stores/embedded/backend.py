@@ -50,9 +50,7 @@ class EmbeddedBackend(Backend):
             if staging and not folder.is_dir():
                 raise StoreNotFoundError(f"{self._url}: there is no staging collection")
             if not folder.is_dir():
-                raise StoreError(
-                    f"{folder}: expected the data of a collection, and there is none; restore it from a copy"
-                )
+                raise StoreError(f"{folder}: expected the data of a collection, and there is none", remedy="restore")
             if not write:
                 try:
                     return EmbeddedStore(self._url, folder, signature)

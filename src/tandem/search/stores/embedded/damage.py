@@ -101,7 +101,7 @@ class Damage:
             self._say(f"{len(names):,} of its images {what} ({', '.join(names[:NAMED])}{more})")
 
     def _say(self, what: str) -> None:
-        warnings.warn(f"{self._url}: {what}; tandem check {self._url} --repair", DamageWarning, stacklevel=5)
+        warnings.warn(DamageWarning(f"{self._url}: {what}", self._url), stacklevel=5)
 
 
 def index_problems(connection: sqlite3.Connection) -> list[str]:

@@ -19,12 +19,13 @@ from urllib.parse import quote
 from tandem.errors import StoreError, TandemError
 from tandem.search.stores.embedded import checksums, sql_filters
 from tandem.search.stores.embedded.sql_filters import quoted
-from tandem.search.stores.embedded.sqlite_errors import database_errors
+from tandem.search.stores.embedded.sqlite_errors import database_errors, few_steps
 from tandem.search.stores.protocol import Kind, Schema
 
 FILE = "records.sqlite"
-MISSING = f"expected the database {FILE}, and it is missing; restore the collection from a copy, or index again"
+MISSING = f"expected the database {FILE}, and it is missing"
 FORMAT = 3  # 2 had no checksums, 1 other names for what is deleted: see `_upgrade`
+LARGEST_VALUE = 1 << 26  # bytes of a value, and of a record: a function of a crafted database may return any
 MOST_DIMENSIONS, LONGEST_SCHEMA = 65_536, 100_000  # the longest in characters
 _VECTORS, _INDEX = re.compile(r"vectors-\d{1,18}\.f32"), re.compile(r"index-\d{1,18}\.faiss")
 APPLICATION = 0x54414E44  # "TAND"
@@ -123,18 +124,22 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
     """Open the database of a generation. `StoreError` if it is missing, foreign, or written by a newer Tandem."""
     path = folder / FILE
     if not path.is_file():
-        raise StoreError(f"{folder}: {MISSING}")
+        raise StoreError(f"{folder}: {MISSING}", remedy="restore")
     with database_errors(folder):
         connection = sqlite3.connect(
             address(path, write=write), uri=True, timeout=30, isolation_level=None, check_same_thread=False
         )
         try:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_VALUE)
             connection.execute("PRAGMA busy_timeout = 30000")
-            application = connection.execute("PRAGMA application_id").fetchone()[0]
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if application != APPLICATION:
-                raise StoreError(f"{path}: expected a collection's database, and this is another program's")
-            _check_tables_only(connection)
+            with few_steps(connection):
+                application = connection.execute("PRAGMA application_id").fetchone()[0]
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if application != APPLICATION:
+                    raise StoreError(
+                        f"{path}: expected a collection's database, and this is another program's", remedy="restore"
+                    )
+                _check_tables_only(connection)
             if version > FORMAT:
                 raise StoreError(
                     f"{folder}: the collection has format {version}, this Tandem knows {FORMAT}; install a newer Tandem"
@@ -165,6 +170,10 @@ def _check_tables_only(connection: sqlite3.Connection) -> None:
     ).fetchone()
     if foreign is not None:
         raise DamagedError(f"expected tables only, and {str(foreign[0])[:40]!r} is none")
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 100")]
+    for table in tables:  # what is computed when it is read may take any time and memory
+        if any(column[6] > 1 for column in connection.execute(f"PRAGMA table_xinfo({quoted(table)})")):
+            raise DamagedError(f"expected columns that are stored, and {table[:40]!r} has others")
 
 
 def address(path: Path, *, write: bool) -> str:
@@ -290,11 +299,12 @@ def write_notes(connection: sqlite3.Connection, state: State, notes: Mapping[str
     write_state(connection, replace(state, notes_checksum=_checksum_of_notes(read_notes(connection))))
 
 
-def deleted_positions(connection: sqlite3.Connection, *, after: int) -> list[int]:
-    """The deleted rows in the order of deletion, without the first `after` of them."""
+def deleted_positions(connection: sqlite3.Connection, *, after: int, most: int = -1) -> list[int]:
+    """The deleted rows in the order of deletion, without the first `after` of them; at most so many unless -1."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     table = "deleted" if "deleted" in tables else "dead"  # of format 1
-    cursor = connection.execute(f"SELECT position FROM {table} WHERE sequence > ? ORDER BY sequence", (after,))
+    statement = f"SELECT position FROM {table} WHERE sequence > ? ORDER BY sequence LIMIT ?"
+    cursor = connection.execute(statement, (after, most))
     return [position for (position,) in cursor]
 
 

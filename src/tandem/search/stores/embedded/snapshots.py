@@ -24,7 +24,7 @@ from tandem.search.stores.embedded import checksum_table, checksums, records_dat
 from tandem.search.stores.embedded.checksums import Checksums
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.sql_filters import to_sql
-from tandem.search.stores.embedded.sqlite_errors import database_errors
+from tandem.search.stores.embedded.sqlite_errors import database_errors, few_steps
 from tandem.search.stores.embedded.vector_file import Mask, Positions, VectorFile
 from tandem.search.stores.embedded.vector_index import VectorIndex
 from tandem.search.stores.filter_parser import parse
@@ -48,7 +48,8 @@ class Snapshot:
     @cached_property
     def notes(self) -> Mapping[str, str]:
         """The notes of the store's owner."""
-        return records_database.read_notes(self.connection, self.state)
+        with few_steps(self.connection):
+            return records_database.read_notes(self.connection, self.state)
 
 
 @contextmanager
@@ -89,7 +90,7 @@ class Snapshots:
         self._filters: OrderedDict[tuple[int, str], Positions] = OrderedDict()
         self._closed = False
         self._held = _Held()
-        with database_errors(folder), self.connection() as connection:
+        with database_errors(folder), self.connection() as connection, few_steps(connection):
             self.schema: Schema = records_database.read_schema(connection)
             records_database.check_schema(connection, records_database.read_state(connection))
 
@@ -131,7 +132,9 @@ class Snapshots:
                         if attempt < 4:
                             continue  # a writer moved on to a new file between our two steps
                         raise StoreError(
-                            f"{self._folder / state.vectors}: the vectors are missing; restore them from a copy"
+                            f"{self._folder / state.vectors}: the vectors are missing",
+                            remedy="repair",
+                            collection=self._url,
                         ) from None
                     yield Snapshot(connection, state, vectors, self._live_mask(connection, state), self.schema)
                     return
@@ -267,7 +270,8 @@ class Snapshots:
         if name != state.vectors or len(deleted) > state.deleted_count:
             deleted, checksum = np.empty(0, np.int64), 0
         if len(deleted) < state.deleted_count:
-            later = np.array(records_database.deleted_positions(connection, after=len(deleted)), np.int64)
+            most = state.deleted_count - len(deleted) + 1  # one too many is enough to know
+            later = np.array(records_database.deleted_positions(connection, after=len(deleted), most=most), np.int64)
             deleted, checksum = np.concatenate([deleted, later]), checksums.of_positions(later, checksum)
             with self._lock:
                 if self._deleted[0] != state.vectors or len(self._deleted[1]) < len(deleted):
@@ -275,7 +279,8 @@ class Snapshots:
         if state.has_checksums and checksum != state.deleted_checksum:
             # What the list says is known from the records, too: a row without one is deleted.
             mask = np.zeros(state.rows, np.bool_)
-            there = np.array([row[0] for row in connection.execute("SELECT _position FROM records")], np.int64)
+            found = connection.execute("SELECT _position FROM records LIMIT ?", (state.rows,))
+            there = np.array([row[0] for row in found], np.int64)
             mask[there[(there >= 0) & (there < state.rows)]] = True
         else:
             mask = np.ones(state.rows, np.bool_)

@@ -11,7 +11,7 @@ from tandem.errors import StoreError, StoreFullError
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}  # no space left, no quota, a limit
 SHARED_MEMORY_BYTES = 1 << 20
-ADVICE = "; if that stays so"  # begins what to do, after what is wrong
+OPENING_STEPS, STEPS_AT_ONCE = 20_000_000, 1000  # of SQLite's machine: 0.2 s; about 700 are needed
 
 
 @contextmanager
@@ -25,17 +25,40 @@ def database_errors(folder: Path) -> Iterator[None]:
             raise
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _has_no_space(folder)):
             raise _disk_full(folder) from error
-        raise StoreError(f"{folder}: the collection's database cannot be used ({error}); {_ask(folder)}") from error
+        raise _mendable(folder, f"the collection's database cannot be used ({error})") from error
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its messages quote what is no UTF-8 any more
-        raise StoreError(f"{folder}: the collection's database is damaged ({error}); {_ask(folder)}") from error
+        raise _mendable(folder, f"the collection's database is damaged ({error})") from error
     except OSError as error:
         if error.errno in _FULL:
             raise _disk_full(folder) from error
         raise StoreError(f"{folder}: the collection's files cannot be used ({error.strerror or error})") from error
 
 
-def _ask(folder: Path) -> str:
-    return f"{ADVICE[2:]}: tandem check {folder.parent} --repair"
+def _mendable(folder: Path, what: str) -> StoreError:
+    return StoreError(f"{folder}: {what}", remedy="repair", collection=str(folder.parent))
+
+
+@contextmanager
+def few_steps(connection: sqlite3.Connection) -> Iterator[None]:
+    """In this block no statement takes more steps than a collection needs to be opened: pages of a crafted database
+    may lead to each other without end. Steps and not seconds: a slow disk, and waiting for a writer, are no damage.
+    """
+    left = OPENING_STEPS // STEPS_AT_ONCE
+
+    def is_over() -> bool:
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    connection.set_progress_handler(is_over, STEPS_AT_ONCE)
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if _primary_code(error) != sqlite3.SQLITE_INTERRUPT:
+            raise
+        raise sqlite3.DatabaseError("what it says of itself does not end") from None
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:

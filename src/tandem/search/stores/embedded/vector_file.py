@@ -25,6 +25,7 @@ from tandem.search.stores.protocol import are_unit
 
 BLOCK_BYTES = 16 << 20
 VERIFIED_ROWS = 8192  # at once
+SPARSE_FROM, SPARSE_RATIO = 1 << 30, 16  # bytes; file systems that compress make vectors a little smaller
 Positions: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 # Sorted blocks of `checksums.ROWS` rows -> their checksums, as far as there are any
@@ -56,12 +57,21 @@ class VectorFile:
         self._sound_to = 0  # all rows before this one are sound
 
     def check(self, rows: int) -> None:
-        """`StoreError` if it is shorter than the rows that were committed."""
+        """`StoreError` if it is shorter than the rows that were committed, or holds next to nothing: a file of a few
+        bytes may say that it has terabytes, and reading them would not end.
+        """
         size = os.fstat(self._file.fileno()).st_size
         if size < rows * self.row_bytes:
             raise StoreError(
-                f"{self.path}: expected {rows * self.row_bytes} bytes, got {size}: the file was cut short; "
-                f"if that stays so: tandem check {self.path.parent.parent} --repair"
+                f"{self.path}: expected {rows * self.row_bytes} bytes, got {size}: the file was cut short",
+                remedy="repair",
+                collection=str(self.path.parent.parent),
+            )
+        written = _written_bytes(self._file.fileno(), size)
+        if size > SPARSE_FROM and written * SPARSE_RATIO < rows * self.row_bytes:
+            raise StoreError(
+                f"{self.path}: expected {rows * self.row_bytes:,} bytes of vectors, and {written:,} were ever written",
+                remedy="restore",
             )
 
     def map(self, rows: int) -> Vectors:
@@ -89,7 +99,9 @@ class VectorFile:
                 came = self._file.readinto(view[done:])
                 if not came:
                     raise StoreError(
-                        f"{self.path}: the file ends before row {stop}; restore the collection from a copy"
+                        f"{self.path}: the file ends before row {stop}",
+                        remedy="repair",
+                        collection=str(self.path.parent.parent),
                     )
                 done += came
         return rows
@@ -252,6 +264,11 @@ class VectorFile:
             self._has_checksum = _grown(self._has_checksum, room)
             self._asked = _grown(self._asked, room // checksums.ROWS + 1)
             self._states = _grown(self._states, room)
+
+
+def _written_bytes(file: int, size: int) -> int:
+    """What a file takes on its disk; its size where the system does not tell."""
+    return 512 * getattr(os.fstat(file), "st_blocks", -(-size // 512))
 
 
 def _memory_bytes() -> int:

@@ -166,7 +166,7 @@ def load(path: Path, rows: int, trained_rows: int, checksum: int) -> VectorIndex
 
 def _warn(what: str) -> None:
     message = f"{what}: searching without it, until the next writer makes a new one"
-    warnings.warn(message, DamageWarning, stacklevel=3)
+    warnings.warn(DamageWarning(message), stacklevel=3)
 
 
 def _copied(index: Any) -> Any:

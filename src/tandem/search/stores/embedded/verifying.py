@@ -23,7 +23,7 @@ from tandem.search.stores.embedded import (
 )
 from tandem.search.stores.embedded.records_database import DamagedStateError, State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection
-from tandem.search.stores.embedded.sqlite_errors import ADVICE, database_errors
+from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_file import VectorFile
 from tandem.search.stores.protocol import Backend, Finding, Records, Salvage, Schema, Store, Value
 
@@ -40,7 +40,7 @@ def check(url: str) -> list[Finding]:
     try:
         folder = generations.folder(url)
         if not folder.is_dir():
-            raise StoreError(f"{folder} is not there")
+            raise StoreError(f"{folder} is not there", remedy="restore")
         with closing(records_database.connect(folder)) as connection, database_errors(folder):
             return list(_findings(connection, folder))
     except StoreNotFoundError:
@@ -48,7 +48,7 @@ def check(url: str) -> list[Finding]:
             raise
         return [Finding("database", f"the file {generations.CURRENT!r}, which names the generation in use, is missing")]
     except StoreError as error:
-        return [Finding("database", _without_advice(error))]
+        return [Finding("database", error.reason, can_repair=error.remedy == "repair")]
 
 
 def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]:
@@ -124,11 +124,11 @@ class _VectorCheck:
 
 def _checksum_findings(connection: sqlite3.Connection, state: State) -> Iterator[Finding]:
     if not state.has_checksums:
-        yield Finding("checksums", "it was made by an earlier version; --repair adds checksums")
+        yield Finding("checksums", "it was made by an earlier version; a repair adds checksums")
     elif checksum_table.reach(connection, state.vectors) < state.rows or not _has_all(connection, state):
-        yield Finding("vectors", "checksums are missing; --repair adds them")
+        yield Finding("vectors", "checksums are missing; a repair adds them")
     elif connection.execute("SELECT 1 FROM records WHERE _checksum IS NULL LIMIT 1").fetchone():
-        yield Finding("checksums", "some records were written by an earlier version; --repair adds their checksums")
+        yield Finding("checksums", "some records were written by an earlier version; a repair adds their checksums")
 
 
 def _has_all(connection: sqlite3.Connection, state: State) -> bool:
@@ -236,16 +236,9 @@ def _keep_others(folder: Path, new: Path) -> None:
             shutil.copyfile(path, new / path.name)
 
 
-def _without_advice(error: StoreError) -> str:
-    """Its message without what to do: the reader is doing it."""
-    return str(error).partition(ADVICE)[0].partition("; restore")[0]
-
-
 def _beyond_repair(folder: Path, error: StoreError) -> StoreError:
-    reason = _without_advice(error).removeprefix(f"{folder}: ")
     return StoreError(
-        f"{folder.parent}: cannot be repaired: {reason}; restore the collection from a copy, or index again into "
-        "a new one"
+        f"{folder.parent}: cannot be repaired: {error.reason.removeprefix(f'{folder}: ')}", remedy="restore"
     )
 
 
