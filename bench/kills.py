@@ -10,16 +10,16 @@ with its checksums and with what was acknowledged.
 import argparse
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support.forks import in_child
 
 OPERATIONS = ("index", "add", "delete", "compact", "migrate", "checkpoint")
 IMAGES = 24
@@ -75,29 +75,7 @@ def run(operation: str, home: Path, url: str, turn: int, kill_after_s: float | N
     """Do it in a process of its own, and kill that after a while. Gives whether it was killed."""
     log = home / "log"
     log.write_text("")
-    child = os.fork()
-    if not child:
-        leave(lambda: WORK[operation](home, url, turn))
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(status):
-        assert os.WEXITSTATUS(status) == 0, operation
-    return os.WIFSIGNALED(status)
-
-
-def leave(work: Callable[[], object]) -> None:
-    """Do it, and end this process."""
-    status = 1
-    try:
-        work()
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+    return in_child(lambda: WORK[operation](home, url, turn), kill_after_s)
 
 
 def say(home: Path, word: str, ids: list[str]) -> None:
@@ -230,10 +208,8 @@ def looked_at(home: Path, url: str, there: set[str]) -> str:
         wrong += [f"search finds {len(hits)} of {len(found)}"] if hits != found else []
         report.write_text("; ".join(wrong))
 
-    child = os.fork()
-    if not child:
-        leave(look)
-    os.waitpid(child, 0)
+    with suppress(AssertionError):  # then the report says so
+        in_child(look)
     return report.read_text()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from support import toy
 from support.collection_toys import ToyEngine, run
+from support.tars import tar_of
 
 from tandem import samples, tar_files
 from tandem.cli.indexing_report import echo_failures
@@ -139,15 +140,6 @@ def test_an_image_without_a_vector_is_skipped_by_name(tmp_path: Path, pictures: 
 
 
 # --- tars ------------------------------------------------------------------------------------------------------------
-
-
-def tar_of(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members.items():
-            about = tarfile.TarInfo(name)
-            about.size = len(content)
-            tar.addfile(about, io.BytesIO(content))
-    return path
 
 
 def png() -> bytes:

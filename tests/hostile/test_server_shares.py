@@ -12,7 +12,8 @@ import pytest
 
 from tandem.serve.collections.quotas import FILE, Quota, QuotaError, Uploads
 from tandem.serve.http import connections
-from tandem.serve.http.clients import PAGE, REMEMBERED, WORK, Caller, Rates, WrongKeys, address_of, kind_of
+from tandem.serve.http.clients import PAGE, REMEMBERED, WORK, Caller, Rates, WrongKeys, address_of
+from tandem.serve.http.guard import kind_of
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.slots import SLOW_S, Slot, Slots
 from tandem.serve.log_limit import LogLimit

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.moderation_toys import labelled_set
 
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
@@ -185,18 +186,7 @@ def test_what_somebody_must_look_at_is_worse_than_what_cannot_be_told() -> None:
 
 
 def labelled(digests: list[bytes], *shown: tuple[int, ...]) -> Dataset:
-    return Dataset(
-        name="labelled",
-        source="labelled",
-        layout="folder",
-        split=None,
-        keys=tuple(map(str, range(len(digests)))),
-        digests=tuple(digests),
-        open_images=lambda places: [],
-        classes=("blue", "crimson", "scarlet"),
-        label_sets=shown,
-        multi_label=True,
-    )
+    return labelled_set(digests, ("blue", "crimson", "scarlet"), shown, multi_label=True)
 
 
 def test_one_of_several_classes_shows_a_category() -> None:

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import pytest
+from support.moderation_toys import labelled_set
 
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
@@ -24,17 +25,7 @@ def entry(number: int, band: str, score: float, **known: str) -> dict[str, Any]:
 
 
 def labelled(digests: list[bytes], shown: list[int]) -> Dataset:
-    return Dataset(
-        name="labelled",
-        source="labelled",
-        layout="folder",
-        split=None,
-        keys=tuple(map(str, range(len(digests)))),
-        digests=tuple(digests),
-        open_images=lambda places: [],
-        classes=("blue", "red"),
-        label_sets=tuple((each,) for each in shown),
-    )
+    return labelled_set(digests, ("blue", "red"), [(each,) for each in shown])
 
 
 def test_the_last_decision_of_an_image_counts() -> None:

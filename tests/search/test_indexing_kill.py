@@ -9,12 +9,10 @@ More kills: TANDEM_KILLS=200 pytest tests/search/test_indexing_kill.py
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,31 +71,6 @@ def change(folder: Path, draw: random.Random) -> None:
         toy.random_image(draw.randrange(10**6), (24, 20)).save(folder / f"new{draw.randrange(10**6)}.png")
 
 
-def in_child(work: Callable[[], object], kill_after_s: float | None = None) -> bool:
-    """Do it in a process of its own, and kill that after a while. Gives whether it was killed."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            work()
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
-
-
 def check_whole(home: Path, report: Path) -> None:
     """What is there can be opened and read by another process: every image with its values, none twice."""
     import numpy as np
@@ -112,6 +85,7 @@ def check_whole(home: Path, report: Path) -> None:
 def main(home: Path) -> None:
     import numpy  # noqa: F401  (before the fork, so that children do not spend their lives on imports)
     from support.collection_toys import contents, run, same
+    from support.forks import in_child
 
     draw = random.Random(7)
     kills, whole = 0, 0

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import toy
+from support.tars import tar_of
 
 from tandem.errors import DataError, TandemError
 from tandem.image import Limits
@@ -273,15 +273,6 @@ def test_a_caption_that_cannot_be_read_does_not_lose_the_image(tmp_path: Path) -
 # --- shards --------------------------------------------------------------------------------------------------------
 
 
-def make_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return path
-
-
 def inside(path: Path, key: str | None = None) -> list[Entry]:
     (shard,) = items(path)
     assert isinstance(shard, Shard)
@@ -309,7 +300,7 @@ def test_tars(tmp_path: Path, mode: str) -> None:
         ".hidden.png": b"x",
         "003.png": b"",
     }
-    path = make_tar(tmp_path / "s.tar", members, mode)
+    path = tar_of(tmp_path / "s.tar", members, mode)
     found = inside(path)
     assert [entry.path for entry in found] == [
         f"{path}/{name}" for name in ("a/000.png", "001.png", "v1.2/IMG.2023.png", "003.png")
@@ -324,7 +315,7 @@ def test_tars(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_truncated_tar_gives_what_precedes_the_damage(tmp_path: Path) -> None:
-    path = make_tar(tmp_path / "s.tar", {f"{i}.png": encoded(i) for i in range(4)})
+    path = tar_of(tmp_path / "s.tar", {f"{i}.png": encoded(i) for i in range(4)})
     path.write_bytes(path.read_bytes()[: 512 * 9])
     (shard,) = items(path)
     assert isinstance(shard, Shard)
@@ -367,7 +358,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_gone_is_only_what_is_certainly_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = make_tar(tmp_path / "s.tar", {"a.png": b"x"})
+    path = tar_of(tmp_path / "s.tar", {"a.png": b"x"})
     assert not entries.is_gone(str(path))
     assert not entries.is_gone(f"{path}/a.png")
     assert entries.is_gone(f"{tmp_path}/other.tar/a.png")

@@ -7,6 +7,7 @@ import pytest
 
 from tandem.serve.http.keys import CHECKED_EVERY_S, KeyFile
 from tandem.serve.http.links import LINK_S, SignedLinks
+from tandem.serve.image_links import is_original
 
 KEY, OTHER = "a-key-of-ours-0001", "another-key-0002"
 
@@ -32,7 +33,7 @@ def keys(tmp_path: Path, clock: Clock) -> KeyFile:
 
 @pytest.fixture
 def links(keys: KeyFile, clock: Clock) -> SignedLinks:
-    return SignedLinks(keys, clock=clock)
+    return SignedLinks(keys, is_original, clock=clock)
 
 
 def opens(links: SignedLinks, url: str, method: str = "GET") -> bool:
@@ -96,6 +97,6 @@ def test_a_link_tells_nothing_of_the_key_and_is_good_in_one_process(links: Signe
     url = made(links)
     assert KEY not in url
     assert all(name not in url for name in keys.names())
-    again = SignedLinks(keys, clock=Clock())  # another secret
+    again = SignedLinks(keys, is_original, clock=Clock())  # another secret
     assert not opens(again, url)
     assert made(again) != url

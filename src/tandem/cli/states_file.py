@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.cli import vector_files
-from tandem.cli.rows_file import RowsFile
+from tandem.cli.whole_file import WholeFile
 from tandem.errors import TandemError
 from tandem.files import display_name
 from tandem.image_states import ImageStates
@@ -29,7 +29,7 @@ def check_target(path: Path) -> None:
     vector_files.check_target(path)
 
 
-class StatesFile(RowsFile):
+class StatesFile(WholeFile):
     """Columns `id`, `states` (for each token a list of w float32), `rows` and `columns`; `about` is JSON under the
     schema's metadata key `tandem`.
     """

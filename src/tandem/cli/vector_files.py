@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.cli.rows_file import RowsFile
+from tandem.cli.whole_file import WholeFile
 from tandem.errors import MissingExtraError, TandemError
 from tandem.files import display_name
 
@@ -30,7 +30,7 @@ def check_target(path: Path) -> None:
             raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
 
 
-class VectorsFile(RowsFile):
+class VectorsFile(WholeFile):
     """Rows of vectors with their ids."""
 
     def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:

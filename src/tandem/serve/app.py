@@ -22,6 +22,7 @@ from tandem.serve.http import bodies, loop_lag, openapi, problems
 from tandem.serve.http.guard import RequestGuard
 from tandem.serve.http.links import SignedLinks
 from tandem.serve.http.problems import ProblemError
+from tandem.serve.image_links import is_original
 from tandem.serve.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -53,7 +54,7 @@ def build_app(service: Service) -> FastAPI:
         responses=problem,
         redirect_slashes=False,
     )
-    links = app.state.links = None if service.keys is None else SignedLinks(service.keys)
+    links = app.state.links = None if service.keys is None else SignedLinks(service.keys, is_original)
     known, with_bodies = routes.include_all(app, service)
     for error, answer in _ANSWERS.items():
         app.add_exception_handler(error, _handler(answer, known))

@@ -71,6 +71,15 @@ class Records:
         """The values of one record."""
         return {name: values[index] for name, values in self.columns.items()}
 
+    def last_of_each(self) -> "Records":
+        """Without those whose ids come again: of these the last one counts."""
+        last = {id: row for row, id in enumerate(self.ids)}
+        if len(last) == len(self):
+            return self
+        rows = list(last.values())
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return Records(list(last), vectors, {name: [each[i] for i in rows] for name, each in self.columns.items()})
+
 
 @dataclass(frozen=True)
 class StoreHit:

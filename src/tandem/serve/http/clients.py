@@ -1,6 +1,7 @@
-"""Who asks a server, for what kind of thing, how often, and with how many wrong keys.
+"""Who asks a server, how often, and with how many wrong keys.
 
-A client is the key that it brings; without keys it is its address. Knows addresses and counts; no requests.
+A client is the key that it brings; without keys it is its address. Knows addresses and
+counts; no requests, no paths.
 """
 
 import ipaddress
@@ -17,8 +18,6 @@ REMEMBERED = 10_000  # clients, of each kind of memory; the ones seen longest ag
 FREE_FAILURES = 5  # wrong keys before an address has to wait with the next
 LONGEST_WAIT_S = 60.0
 HEALTH, METRICS, PAGE, WORK = "health", "metrics", "page", "work"
-LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")  # what a key is asked for
-OPEN = ("/healthz", "/readyz")  # for health checks, without a key; so is the page, which contains no images
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,6 @@ def address_of(scope: Mapping[str, Any]) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
-
-
-def kind_of(path: str) -> str:
-    """Which slots a request takes."""
-    if path in OPEN:
-        return HEALTH
-    if path == "/metrics":
-        return METRICS
-    return WORK if path.startswith(LOCKED) else PAGE
 
 
 class Rates:

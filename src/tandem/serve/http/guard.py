@@ -44,6 +44,8 @@ HEADERS = (
     ),
 )
 CLOSE = (b"connection", b"close")
+LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")  # what a key is asked for
+OPEN = ("/healthz", "/readyz")  # for health checks, without a key; so is the page, which contains no images
 CLIENT_CLOSED = 499  # as in nginx's logs; no client receives it
 
 
@@ -175,13 +177,13 @@ class RequestGuard:
 
     def _admit(self, scope: MutableMapping[str, Any], headers: dict[bytes, str], slot: Slot) -> None:
         """Raises `ProblemError` for a request that may not be answered, or not now. Nothing of its body is read yet."""
-        path, kind = scope["path"], clients.kind_of(scope["path"])
+        path, kind = scope["path"], kind_of(scope["path"])
         self._slots.enter(slot, kind)
         self._metrics.in_flight.set(self._slots.in_flight)
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
         if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # requests without it do not come from a browser
             raise _misdirected()
-        if path in clients.OPEN:
+        if path in OPEN:
             return
         # A page of another site can send a form to a server on this machine without a preflight request.
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._hosts.from_own_page(
@@ -191,7 +193,7 @@ class RequestGuard:
                 403, "Forbidden", "the request comes from a page of another site; this server answers its own page only"
             )
         client = Caller(clients.address_of(scope))
-        if self._keys is not None and path.startswith(clients.LOCKED):
+        if self._keys is not None and path.startswith(LOCKED):
             client = self._with_key(self._keys, client.address, headers, scope)
         clients.current.set(client)
         if path != "/metrics":
@@ -264,6 +266,15 @@ class _Counted:
     """The held bytes of one request."""
 
     bytes: int = 0
+
+
+def kind_of(path: str) -> str:
+    """Which slots a request takes."""
+    if path in OPEN:
+        return clients.HEALTH
+    if path == "/metrics":
+        return clients.METRICS
+    return clients.WORK if path.startswith(LOCKED) else clients.PAGE
 
 
 async def send_problem(send: Send, problem: ProblemError) -> None:

@@ -15,15 +15,18 @@ from urllib.parse import parse_qsl, urlencode
 from tandem.serve.http.keys import KeyFile
 
 LINK_S = 600  # how long a link is good; the page asks for another one when a film stops
-PREFIX, SUFFIX = b"/v1/images/", b"/original"
 _FIELDS = {"collection", "expires", "signature"}
 
 
 class SignedLinks:
     """Makes links, and says whether a request came by one."""
 
-    def __init__(self, keys: KeyFile, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, keys: KeyFile, may_open: Callable[[bytes], bool], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`may_open` says of a path (percent-encoded, without a query) whether links to it are made at all."""
         self._keys = keys
+        self._may_open = may_open
         self._clock = clock
         self._secret = secrets.token_bytes(32)  # of this process: what is signed tells nothing about keys
 
@@ -46,7 +49,7 @@ class SignedLinks:
         None unless it is a GET of what a link was made for, before its end, by a key that still counts.
         """
         path = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
-        if scope["method"] != "GET" or not (path.startswith(PREFIX) and path.endswith(SUFFIX)):
+        if scope["method"] != "GET" or not self._may_open(path):
             return None
         try:
             pairs = parse_qsl(

@@ -122,18 +122,13 @@ class EmbeddedStore:
 
     def _upsert(self, records: Records) -> None:
         assert records.vectors is not None
-        last = {each: i for i, each in enumerate(records.ids)}  # of duplicate ids the last one counts
-        if not all(isinstance(each, str) for each in last):
+        if not all(isinstance(each, str) for each in records.ids):
             raise TandemError("ids: expected text")
-        if not last:
+        records = records.last_of_each()
+        ids, columns = list(records.ids), records.columns
+        if not ids:
             return
-        chosen = list(last.values())
-        ids = list(last)
         vectors = np.ascontiguousarray(records.vectors, np.float32)
-        columns = records.columns
-        if len(chosen) < len(records):
-            vectors = vectors[chosen]
-            columns = {name: [values[i] for i in chosen] for name, values in columns.items()}
         with self._transaction() as connection:
             state = records_database.read_state(connection)
             existing = records_table.positions_of(connection, ids)

@@ -60,17 +60,16 @@ class ArrowMapping:
         import pyarrow as pa
 
         assert records.vectors is not None
-        last = {each: number for number, each in enumerate(records.ids)}
-        rows = list(last.values())
-        vectors = np.ascontiguousarray(records.vectors, np.float32)[rows]
+        records = records.last_of_each()
+        vectors = np.ascontiguousarray(records.vectors, np.float32)
         arrays: dict[str, Any] = {
-            "id": pa.array(list(last), pa.string()),
+            "id": pa.array(list(records.ids), pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.schema.dimensions),
         }
         for name, kind in self.schema.columns.items():
             values = records.columns.get(name)
             arrays[self.fields[name]] = pa.array(
-                [None if values is None else values[row] for row in rows], _arrow_type(kind)
+                [None] * len(records) if values is None else list(values), _arrow_type(kind)
             )
         return pa.table(arrays, schema=self.arrow({}))
 

@@ -1,4 +1,7 @@
-"""A file that rows are added to as they come: it appears whole, or not at all."""
+"""What files of vectors and of states have in common: each appears whole, or not at all. Knows no format.
+
+Tables of plain values (`row_files`) are another kind: they replace what was there even with no row.
+"""
 
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
@@ -9,7 +12,7 @@ from typing import Self
 from tandem.files import atomic_write
 
 
-class RowsFile(ABC):
+class WholeFile(ABC):
     """The file appears when the `with` block succeeds and `count` is not 0."""
 
     def __init__(self, path: Path) -> None:
