@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         path.unlink(missing_ok=True)
     results = Results(path, described(threads))
     materials = Materials(HOME, arguments.photos, _models(arguments.model))
+    if not arguments.trial:
+        check_idle()  # before minutes of opening libraries; and again before each row
     scale = TRIAL if arguments.trial else QUICK if arguments.quick else WHOLE
     wanted = [row for row in rows if arguments.rows or row.key not in results.rows]
     failed = measure_rows(wanted, materials, results, scale, home, threads, check=not arguments.trial)

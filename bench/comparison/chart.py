@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from comparison.results import Results
-from comparison.rows import LOWER_IS_BETTER, ROWS, SIDES
+from comparison.rows import LOWER_IS_BETTER, ROWS, SIDES, shown
 from comparison.spread import spread
 from tandem.plots.page import BEST, FOOT, INK, MARGIN, QUIET, Page
 
@@ -37,7 +37,7 @@ def draw(results: Results, path: Path) -> None:
         )
         for bar, name in zip(bars, found, strict=True):
             bar.set_alpha(PRECISIONS[SIDES[name].precision])
-        axes.set_yticks(places, list(found), fontsize=8)
+        axes.set_yticks(places, [shown(row.row, name) for name in found], fontsize=8)
         for tick, name in zip(axes.get_yticklabels(), found, strict=True):
             tick.set_fontweight("bold" if SIDES[name].is_ours else "normal")
         axes.invert_yaxis()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from comparison.results import Measured, Results
-from comparison.rows import AIMS, BASE, LOWER_IS_BETTER, POINTS, ROWS, SEARCH_MS, SIDES, STRONGEST, Aim
+from comparison.rows import AIMS, BASE, LOWER_IS_BETTER, POINTS, ROWS, SEARCH_MS, SIDES, STRONGEST, Aim, shown
 from comparison.spread import Spread, ratios, spread
 
 BEGIN, END = "<!-- make bench -->", "<!-- end of make bench -->"
@@ -131,8 +131,8 @@ def table(row: Measured) -> str:
         base = compared(row, name, BASE) if name != BASE else None
         peer = strongest(row, SIDES[name].precision) if SIDES[name].is_ours else None
         over = compared(row, name, peer)
-        shown = f"**{name}**" if SIDES[name].is_ours else name
-        lines.append(f"| {shown} | {_figure(found)} | {_ratio(base)} | {f'{_ratio(over)}, {peer}' if over else ''} |")
+        label = f"**{name}**" if SIDES[name].is_ours else shown(row.row, name)
+        lines.append(f"| {label} | {_figure(found)} | {_ratio(base)} | {f'{_ratio(over)}, {peer}' if over else ''} |")
     rounds = min(len(values) for values in row.values.values())
     lines.append(f"\n{rounds} round{'s' if rounds != 1 else ''}{_amount(row)}. " + " ".join(row.notes))
     return "\n".join(lines).rstrip()

@@ -85,6 +85,12 @@ ROWS = {
     )
 }  # fmt: skip
 
+
+def shown(row: str, side: str) -> str:
+    """A side's name, with its model where that is another than the row's."""
+    return f"{side}, ViT-B/32" if side in ROWS[row].others else side
+
+
 LOWER_IS_BETTER = ("s", "ms")
 
 
