@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from support import toy
 from support.collection_toys import ToyEngine, contents, counts, fresh, never, reasons, run, same, values
-from test_sources import encoded, make_tar
+from support.tars import tar_of
+from test_sources import encoded
 
 from tandem.errors import TandemError
 from tandem.model import Model
@@ -226,7 +227,7 @@ def test_captions_come_along_and_follow_their_file(home: Path) -> None:
 @pytest.mark.slow
 def test_an_unchanged_shard_is_not_looked_into(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = {"0.txt": b"zero"} | {f"{i}.png": encoded(i) for i in range(6)} | {"7.png": b"bad"}
-    tar = make_tar(home / "s.tar", members)
+    tar = tar_of(home / "s.tar", members)
     rows = [{"bytes": encoded(i), "path": None} for i in (0, 30, 31)]
     pq.write_table(pa.table({"image": rows, "caption": ["null", "thirty", None]}), home / "t.parquet")
     report = run(home, tar, home / "t.parquet", batch_size=2)
@@ -240,7 +241,7 @@ def test_an_unchanged_shard_is_not_looked_into(home: Path, monkeypatch: pytest.M
     assert counts(again) == {"unchanged": 9}
     assert again.not_retried == 1
 
-    make_tar(tar, {"9.png": encoded(90)} | {f"{i}.png": encoded(i) for i in range(3, 6)})
+    tar_of(tar, {"9.png": encoded(90)} | {f"{i}.png": encoded(i) for i in range(3, 6)})
     assert counts(run(home, tar, home / "t.parquet", prune=True)) == {"unchanged": 6, "added": 1, "pruned": 3}
     assert same(contents(home), fresh(home, tar, home / "t.parquet"))
     tar.rename(home / "away.tar")
@@ -254,7 +255,7 @@ def test_an_unchanged_shard_is_not_looked_into(home: Path, monkeypatch: pytest.M
 
 
 def test_a_damaged_shard_gives_what_it_can(home: Path) -> None:
-    tar = make_tar(home / "s.tar", {f"{i}.png": encoded(i) for i in range(6)})
+    tar = tar_of(home / "s.tar", {f"{i}.png": encoded(i) for i in range(6)})
     whole = tar.read_bytes()
     tar.write_bytes(whole[: 512 * 14 + 100])
     report = run(home, tar)

@@ -132,7 +132,7 @@ def test_an_image_that_becomes_bad_leaves(home: Path) -> None:
 def test_other_decoders_give_bad_files_another_chance(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "images/bad.jpg").write_bytes(b"bad")
     run(home, home / "images")
-    monkeypatch.setattr("tandem.search.indexing.reconciling._decoders", lambda: "newer")
+    monkeypatch.setattr("tandem.search.indexing.reconciling._decoders", lambda given: "newer")
     assert run(home, home / "images").not_retried == 0
     assert run(home, home / "images").not_retried == 1
 

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from support import toy
 from support.collection_toys import ToyEngine, contents, counts, fresh, never, run, toy_model, values, writing
-from test_sources import encoded, make_tar
+from support.tars import tar_of
+from test_sources import encoded
 
 from tandem.errors import TandemError
 from tandem.model import Model
@@ -108,7 +109,7 @@ def test_progress_counts_up_to_all_there_is(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(progress, "EVERY_S", 0)
     toy.write_images(home / "images", 30)
     (home / "images/bad.jpg").write_bytes(b"bad")
-    make_tar(home / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)})
+    tar_of(home / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)})
     reports: list[IndexingProgress] = []
     run(home, home / "images", home / "s.tar", batch_size=4, on_progress=reports.append)
     assert [one.done for one in reports] == sorted(one.done for one in reports)

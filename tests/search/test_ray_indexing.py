@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from support import skip_without, toy
 from support.collection_toys import contents, same, values, writing
-from test_sources import encoded, make_tar
+from support.tars import tar_of
+from test_sources import encoded
 
 from tandem.errors import MissingExtraError, TandemError
 from tandem.model import Model, load
@@ -66,7 +67,7 @@ def test_four_workers_one_of_which_is_killed_end_in_the_same_collection(
     (images / "0.txt").write_text("zero")
     (images / "bad.jpg").write_bytes(b"these are words")
     (images / "empty.jpg").write_bytes(b"")
-    tar = make_tar(tmp_path / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)} | {"bad.png": b"bad"})
+    tar = tar_of(tmp_path / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)} | {"bad.png": b"bad"})
     pq.write_table(pa.table({"image": [encoded(0), encoded(200)], "caption": ["a", "b"]}), tmp_path / "t.parquet")
     named = (images, tar, tmp_path / "t.parquet")
 

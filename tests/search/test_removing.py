@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from support import toy
-from test_sources import encoded, make_tar
+from support.tars import tar_of
+from test_sources import encoded
 
 import tandem
 from tandem.errors import StoreError
@@ -23,7 +24,7 @@ def photos(request: pytest.FixtureRequest, tmp_path: Path, model: Path) -> tande
     url = f"{tmp_path}/photos.tandem" if request.param == "embedded" else f"lance:{tmp_path}/photos.lance"
     toy.write_images(tmp_path / "images", 4)
     (tmp_path / "images/copy.png").write_bytes((tmp_path / "images/1.png").read_bytes())
-    make_tar(tmp_path / "more.tar", {"a.png": encoded(11), "b.png": encoded(12)})
+    tar_of(tmp_path / "more.tar", {"a.png": encoded(11), "b.png": encoded(12)})
     collection = tandem.open(url, model)
     assert collection.add(sources(tmp_path)).total == 6
     return collection

@@ -146,12 +146,12 @@ def test_a_dry_run_asks_the_teacher_for_its_own_steps_only(
     """Unless all texts have been computed already."""
     asked: list[tuple[list[str], str]] = []
 
-    def vectors(name: str, texts: list[str], cache: Path) -> dict[str, np.ndarray]:
-        asked.append((sorted(texts), cache.name))
+    def vectors(name: str, texts: list[str], cache: Path, extra: list[str] | None = None) -> dict[str, np.ndarray]:
+        asked.append((sorted([*texts, *(extra or [])]), cache.name))
         return {}
 
     monkeypatch.setattr(assembly.teacher, "vectors", vectors)
-    monkeypatch.setattr(assembly.teacher, "words", lambda name: ["word"])
+    monkeypatch.setattr(assembly.teacher, "words", lambda name, cache: ["word"])
     recipe = SimpleNamespace(distillation=SimpleNamespace(teacher="toy", words_per_batch=1), seed=0)
     loader = SimpleNamespace(batch=lambda step: SimpleNamespace(texts=[f"text {step}"]), all_texts=lambda: ["all"])
     processes = SimpleNamespace(rank=0, count=1, is_main=True, barrier=lambda: None)

@@ -279,7 +279,7 @@ def test_the_sources_that_the_documents_show_can_be_read() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
     section = page.split("\n## Data\n")[1].split("\n## ")[0]
     shown = re.findall(r"^```toml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-    assert len(shown) == 2
+    assert len(shown) == 3
     for block in shown:
         sources = tomllib.loads(block)["data"]
         built = recipe(Path("."), *sources, **({"batch_size": 8} if "weight" in sources[0] else {}))
