@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support.commands import Run, one_line
 
+from tandem import sample_photos
 from tandem.cli import terminal
-from tandem.cli.commands import demo
 from tandem.plots import page
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ def test_the_program_is_named_as_it_is_found(tmp_path: Path, monkeypatch: pytest
 def test_a_base_install_names_the_extra_of_the_demo(
     tandem: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (page, demo):
+    for module in (page, sample_photos):
         monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert "tandem-clip[demo]" in one_line(tandem("demo", "--out", tmp_path / "answer.png"))
 

@@ -35,6 +35,7 @@ def computed(client: TestClient) -> httpx.Response:
 def test_an_error_of_the_thread_has_the_status_of_its_kind_and_the_next_request_tries_again_in_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))  # in which no class vectors are yet
     app = build_app(open_service(Settings(), [str(toy_collection(tmp_path))]))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         for error, status, title in (

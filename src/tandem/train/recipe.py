@@ -337,6 +337,8 @@ def _batch_size(recipe: Recipe) -> int:
 
 def _check(recipe: Recipe) -> None:
     """Check rules across fields. Raises `ConfigError` that names the key."""
+    if recipe.model.quantization is not None:
+        raise ConfigError("model.quantization: expected none: train in floating point, then quantise")
     vision = recipe.model.vision
     if recipe.model.preprocessing.makes_patches:
         raise ConfigError(
