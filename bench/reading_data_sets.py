@@ -1,6 +1,6 @@
 """Opening a data set again, and finding its vectors in the cache: what a second evaluation waits for.
 
-    python bench/datasets.py [--images 10000] [--dimensions 512]
+    python bench/reading_data_sets.py [--images 10000] [--dimensions 512]
 
 Photos are drawn small (a few hundred bytes each): the time per file counts here, not the disk. In a cache of its own.
 """
