@@ -4,7 +4,7 @@ Shapes: o outputs, i inputs, p parts.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from tandem.config import ModelConfig
 from tandem.quantize.calibration import TOWERS, Arrays, Site, Tower
-from tandem.towers.parts.int8 import COLUMN_SCALE, INPUT, SCALE, SHIFT, SMOOTH, Int8, QuantizedTensors, quantized
+from tandem.towers.parts.int8 import (
+    COLUMN_SCALE,
+    INPUT,
+    SCALE,
+    SHIFT,
+    SMOOTH,
+    Int8,
+    QuantizedTensors,
+    WrappedTensors,
+    quantized,
+)
 
 _LEAST = 4096  # numbers in a weight that is rounded: less saves nothing
 _COLUMNS = ("visual.proj", "text_projection")  # matrices [i o]
@@ -112,24 +122,12 @@ def _smooth(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> NDArra
     return np.stack([np.ones(inputs, np.float32) if vector is None else vector for vector in vectors])
 
 
-class _Asked(Mapping[str, np.ndarray]):
+class _Asked(WrappedTensors):
     """Tensors that note which of them a graph would take as int8."""
 
     def __init__(self, tensors: Arrays) -> None:
-        self._tensors = tensors
+        super().__init__(tensors)
         self.names: dict[str, None] = {}
 
     def int8(self, name: str) -> None:
         self.names[name] = None
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._tensors[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)

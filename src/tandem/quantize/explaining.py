@@ -1,8 +1,6 @@
 """Which precision is the fastest here that keeps the promise: measured on sample pictures, and explained."""
 
 import math
-import statistics
-import time
 
 import numpy as np
 
@@ -12,9 +10,9 @@ from tandem.precisions import Choice, Way, quantised_folders
 from tandem.prompts import DEFAULT_TEMPLATE, fill
 from tandem.quantize.agreement import agreement
 from tandem.quantize.samples import Part, gather
-from tandem.quantize.searching import Say, answers, encoded
+from tandem.quantize.searching import Say, answers
+from tandem.quantize.speeds import speeds
 
-_ROUNDS, _IMAGES, _TEXTS = 3, 8, 64
 _WORTH = 1.1  # times as fast as float32: less is not worth other numbers
 
 
@@ -45,7 +43,8 @@ def measure(model: Model, say: Say = lambda _: None) -> Choice:
     for key, each in models.items():
         say(f"comparing {key[0]}")
         found[key] = agreement(reference, answers(each, part, names))
-    rates = _rates(models, part, say)
+    say("timing")
+    rates = speeds(models, part)
     ways = tuple(Way(*key, *rates[key], found[key].top1, found[key].neighbours, found[key].is_good) for key in models)
     return _choice(model, ways, {key: each.fingerprint for key, each in models.items() if key[1]})
 
@@ -67,24 +66,3 @@ def _times(way: Way, reference: Way) -> float:
     """How many times as fast: images and texts count alike."""
     images = way.images_per_second / reference.images_per_second
     return math.sqrt(images * way.texts_per_second / reference.texts_per_second)
-
-
-def _rates(
-    models: dict[tuple[str, str | None], Model], part: Part, say: Say
-) -> dict[tuple[str, str | None], tuple[float, float]]:
-    """Images and texts a second, medians of alternating rounds."""
-    say("timing")
-    pixels, texts = part.pixels[:_IMAGES], part.texts[:_TEXTS]
-    rounds: dict[tuple[str, str | None], list[tuple[float, float]]] = {key: [] for key in models}
-    for _ in range(_ROUNDS):
-        for key, model in models.items():
-            start = time.perf_counter()
-            model.engine.encode_images(pixels)
-            middle = time.perf_counter()
-            encoded(model, model.engine, texts)
-            end = time.perf_counter()
-            rounds[key].append((len(pixels) / (middle - start), len(texts) / (end - middle)))
-    return {
-        key: (statistics.median(a for a, _ in found), statistics.median(b for _, b in found))
-        for key, found in rounds.items()
-    }

@@ -1,9 +1,6 @@
 """`quantize`: a model in, one of eight bits out, with what was measured of it."""
 
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -14,14 +11,13 @@ from tandem.processor import processor
 from tandem.quantize.agreement import Agreement, accuracy, agreement
 from tandem.quantize.building import Plan, blocks, build
 from tandem.quantize.calibration import check_installed
-from tandem.quantize.samples import Part, Samples
-from tandem.quantize.searching import Say, Search, Tried, answers, encoded, with_tensors
+from tandem.quantize.samples import Samples
+from tandem.quantize.searching import Say, Search, Tried, answers, with_tensors
+from tandem.quantize.speeds import speeds
 from tandem.weights.checkpoint import Checkpoint, stored
 
 Method = Literal["int8", "int8-weights"]
 METHODS: tuple[Method, ...] = get_args(Method)
-
-_SPEED_IMAGES, _SPEED_TEXTS, _ROUNDS = 8, 64, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +71,8 @@ def quantize(
     say("measuring on what was kept out")
     source, mine = (answers(each, samples.held_out, looked.class_texts) for each in (model, made))
     found = agreement(source, mine)
+    say("timing")
+    (images, texts), (my_images, my_texts) = speeds({"source": model, "made": made}, samples.held_out).values()
     labels = samples.held_out.labels
     quantization = Quantization(
         method=method,
@@ -93,7 +91,7 @@ def quantize(
         blocks=len(blocks(model.config, model.tensors)),
         settings={str(tower): words for tower, words in settings.items()},
         tried=tuple(looked.tried),
-        speeds=_speeds(model, made, samples.held_out, say),
+        speeds={"images/s": (images, my_images), "texts/s": (texts, my_texts)},
         bytes=(_bytes(model.tensors), _bytes(tensors)),
         accuracy=None if labels is None else (accuracy(source, labels), accuracy(mine, labels)),
         classes=len(samples.classes),
@@ -104,21 +102,3 @@ def quantize(
 def _bytes(tensors: Any) -> int:
     arrays = stored(tensors)
     return sum(arrays[name].nbytes for name in arrays)
-
-
-def _speeds(source: Model, made: Model, part: Part, say: Say) -> dict[str, tuple[float, float]]:
-    """Medians of alternating rounds: whatever else the machine does hits both."""
-    say("timing")
-    pixels, texts = part.pixels[:_SPEED_IMAGES], part.texts[:_SPEED_TEXTS]
-    work: dict[str, tuple[int, Callable[[Model], object]]] = {
-        "images/s": (len(pixels), lambda model: model.engine.encode_images(pixels)),
-        "texts/s": (len(texts), lambda model: encoded(model, model.engine, texts)),
-    }
-    rates: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in work}
-    for _ in range(_ROUNDS):
-        for name, (count, run) in work.items():
-            for model, found in zip((source, made), rates[name], strict=True):
-                began = time.perf_counter()
-                run(model)
-                found.append(count / (time.perf_counter() - began))
-    return {name: (statistics.median(a), statistics.median(b)) for name, (a, b) in rates.items()}

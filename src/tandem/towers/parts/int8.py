@@ -122,12 +122,11 @@ class QuantizedTensors(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-class WithoutRanges(Mapping[str, np.ndarray]):
-    """Tensors whose int8 weights stay, but whose sites all compute in floating point."""
+class WrappedTensors(Mapping[str, np.ndarray]):
+    """The same arrays by name. What else tensors offer, such as `int8`, is for who wraps them to say."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         self._tensors = tensors
-        self.int8: Callable[[str], Int8 | None] = lambda name: int8_of(tensors, name)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._tensors[name]
@@ -140,6 +139,13 @@ class WithoutRanges(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+
+class WithoutRanges(WrappedTensors):
+    """Tensors whose int8 weights stay, but whose sites all compute in floating point."""
+
+    def int8(self, name: str) -> Int8 | None:
+        return int8_of(self._tensors, name)
 
 
 def int8_of(tensors: Mapping[str, np.ndarray], name: str) -> Int8 | None:
