@@ -1,6 +1,7 @@
 """The arithmetic of the server's limits, without a server: queues, rates, waits, ranges, bodies, keys."""
 
 import asyncio
+import gc
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -175,3 +176,23 @@ def test_connections_leave_room_for_other_files(monkeypatch: pytest.MonkeyPatch,
     assert run._files_to_spare() == spare
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     assert run._files_to_spare() == 2**31
+
+
+def test_a_server_leaves_what_it_began_with_out_of_garbage_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [[number] for number in range(1000)]
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)  # other tests' objects stay frozen, too
+    before = sys.getswitchinterval()
+    with run.short_pauses():
+        assert not any(each is kept for each in gc.get_objects()), "the next full collection would search it"
+        assert sys.getswitchinterval() <= before / 5
+    assert sys.getswitchinterval() == before
+
+
+def test_a_server_runs_with_short_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uvicorn
+
+    seen: list[float] = []
+    monkeypatch.setattr(gc, "unfreeze", lambda: None)
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: seen.append(sys.getswitchinterval()))
+    run.serve([], Settings(port=0), say=lambda line: None)
+    assert seen == [run.SWITCH_INTERVAL_S]
