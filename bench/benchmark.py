@@ -13,6 +13,7 @@ section looks like is build/bench/trial/trial.md. --quick: three rounds of each 
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from comparison.measuring import Open, Scale, measure, measure_photo
 from comparison.ours_alone import measure_mini, measure_search
 from comparison.results import Measured, Results
 from comparison.rows import ROWS, SIDES, Row, chosen
-from comparison.sides import ROOT, PeerError, hold_to
+from comparison.sides import ROOT, PeerError, Process, hold_to
 
 HOME = ROOT / "build" / "bench"
 HOW: dict[str, Callable[..., Measured]] = {"photo": measure_photo, "search": measure_search, "accuracy": measure_mini}
@@ -44,7 +45,7 @@ def parsed() -> argparse.Namespace:
         "--trial", action="store_true", help="a little of each row, on a busy machine too; writes no page"
     )
     parser.add_argument("--sides", default="", metavar="S,...", help="in a trial: only sides whose names begin so")
-    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured and quantised before")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder of at least 1,000 JPEGs, instead of crops")
     parser.add_argument(
         "--model", action="append", default=[], metavar="NAME=DIR",
@@ -78,11 +79,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.fresh or arguments.trial:
         path.unlink(missing_ok=True)
     results = Results(path, described(threads))
-    materials = Materials(HOME, arguments.photos, _models(arguments.model))
+    materials = Materials(HOME, arguments.photos and arguments.photos.expanduser(), _models(arguments.model))
+    if arguments.fresh and not arguments.trial:
+        materials.forget_quantized()
+    wanted = [row for row in rows if arguments.rows or row.key not in results.rows]
+    results.check(
+        {row.key: materials.settings(row) for row in ROWS.values()},
+        current_versions(results, home / "logs"),
+        [row.key for row in wanted],
+    )
     if not arguments.trial:
         check_idle()  # before minutes of opening libraries; and again before each row
     scale = TRIAL if arguments.trial else QUICK if arguments.quick else WHOLE
-    wanted = [row for row in rows if arguments.rows or row.key not in results.rows]
     failed = measure_rows(wanted, materials, results, scale, home, threads, check=not arguments.trial)
     write(results, materials, arguments, home)
     return 1 if failed else 0
@@ -93,7 +101,7 @@ def measure_rows(
 ) -> list[str]:
     """Each row, kept when it is done. Gives those that could not be measured."""
     home.mkdir(parents=True, exist_ok=True)
-    running, model, failed = Open(materials, threads, home / "logs"), "", []
+    running, model, failed, commit = Open(materials, threads, home / "logs"), "", [], current_commit()
     try:
         for row in rows:
             began = time.perf_counter()
@@ -109,6 +117,7 @@ def measure_rows(
                 failed.append(row.key)
                 continue
             measured.others_before = before
+            measured.settings, measured.commit = materials.settings(row), commit
             print(f"{page.table(measured)}\n", flush=True)
             for name, reason in measured.missing.items():
                 print(f"not in this row: {name}: {reason}")
@@ -136,10 +145,13 @@ def _prepare(row: Row, materials: Materials, running: Open) -> None:
 
 
 def write(results: Results, materials: Materials, arguments: argparse.Namespace, home: Path) -> None:
+    models = dict.fromkeys(row.model for row in ROWS.values())
+    drawn = [name for name in models if materials.is_random(name)]
     about = {
         "command": "make bench",
         "photos": materials.photos_note(),
-        "weights": "; ".join(materials.weights(name) for name in dict.fromkeys(row.model for row in ROWS.values())),
+        "weights": "; ".join(map(materials.weights, models)),
+        "int8": page.int8_note(drawn),
     }
     if arguments.trial:
         target = home / "trial.md"
@@ -154,14 +166,35 @@ def write(results: Results, materials: Materials, arguments: argparse.Namespace,
     print(f"wrote {arguments.page} and its chart")
 
 
-def _models(given: list[str]) -> dict[str, str]:
+def current_versions(results: Results, logs: Path) -> dict[str, dict[str, str]]:
+    """Of the libraries of each side that has been measured; a side that is not there now has none."""
+    found: dict[str, dict[str, str]] = {}
+    for name in dict.fromkeys(side for row in results.rows.values() for side in row.versions):
+        try:
+            with Process.of(SIDES[name], logs / "versions.log") as process:
+                found[name] = process.ask("versions")
+        except PeerError:
+            continue
+    return found
+
+
+def current_commit() -> str:
+    """Of the sources that are measured; with a + where files differ from it."""
+    said = [
+        subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        for words in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain", "-uno", "--", "src", "bench"])
+    ]
+    return (said[0] or "unknown") + ("+" if said[1] else "")
+
+
+def _models(given: list[str]) -> dict[str, Path]:
     """Raises `ValueError` for what is not NAME=DIR, and for models that no row has."""
-    models: dict[str, str] = {}
+    models: dict[str, Path] = {}
     for each in given:
         name, _, folder = each.partition("=")
         if name not in {row.model for row in ROWS.values()} or not folder:
             raise ValueError(f"--model: expected NAME=DIR with a model of a row (vit-b-32, vit-l-14), got {each!r}")
-        models[name] = folder
+        models[name] = Path(folder).expanduser()
     return models
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from comparison.materials import Materials
 from reference import END, START, load_note, machine, make_folder
 from transformers import CLIPModel
 
@@ -28,23 +29,8 @@ from tandem.quantize.quantizing import quantize
 from tandem.quantize.samples import gather
 
 SIDES = ("transformers float32", "transformers bfloat16", "tandem float32", "tandem bfloat16", "tandem int8")
-PROMPTS = 2000
+PROMPTS = 2000  # all different: equal ones are encoded once by ours, and each by transformers
 THEIR_PROMPTS = 128  # their rate does not depend on the number: every prompt is 77 tokens
-
-ADJECTIVES = ("", "small", "red", "very old", "wooden", "sleeping black-and-white")
-NOUNS = ("cat", "dog", "fire engine", "coffee cup", "mountain bike", "hot-air balloon", "violin", "sea turtle")
-PLACES = ("", "in the snow", "on a table", "by the sea at night", "in a crowded street")
-TEMPLATES = ("a photo of a {}.", "a {}.", "a blurry photo of the {}.", "a painting of a {}.", "the {}")
-
-
-def prompts() -> list[str]:
-    """2,000 sentences of 5 to 16 tokens, repeated where the combinations do not suffice, shuffled."""
-    phrases = [" ".join(f"{a} {n} {p}".split()) for a in ADJECTIVES for n in NOUNS for p in PLACES]
-    sentences = [template.format(phrase) for template in TEMPLATES for phrase in phrases]
-    rng = np.random.default_rng(0)
-    lengths = [len(ids) + 2 for ids in tandem.Tokenizer.clip().encode(sentences)]
-    fitting = [sentence for sentence, length in zip(sentences, lengths, strict=True) if length <= 16]
-    return [fitting[i] for i in rng.permutation(np.resize(np.arange(len(fitting)), PROMPTS))]
 
 
 def quantized_folder(source: Path, target: Path) -> Path:
@@ -116,10 +102,11 @@ def main() -> None:
         results.append((f"images/s, batch {batch}", compare(sides, arguments.rounds), targets))
 
     if arguments.only != "images":
-        ids = tandem.Tokenizer.clip()(prompts())
+        ids = tandem.Tokenizer.clip()(Materials.prompts(PROMPTS))
         lengths = (ids == END).argmax(axis=1) + 1
         print(f"prompts: {len(ids)}, tokens: {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}\n")
         assert lengths.max() <= 16
+        assert len(np.unique(ids, axis=0)) == PROMPTS
         assert (ids[:, 0] == START).all()
         padded = np.full((THEIR_PROMPTS, 77), END)
         for row, sentence, length in zip(padded, ids, lengths, strict=False):

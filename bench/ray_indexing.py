@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from comparison.machine import TICK, tree_ticks
 from indexing import BATCH, crops, save
 from reference import load_note, machine, make_folder
 
@@ -31,7 +32,6 @@ from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.run import IndexingOptions, open_sources
 from tandem.search.stores.backends import create_store
 
-TICKS = os.sysconf("SC_CLK_TCK")
 Figures = tuple[
     float, float, float
 ]  # images a second, processor time of an image in ms, seconds until models are there
@@ -60,21 +60,8 @@ def measuring_worker(folder: str) -> type:
 
 
 def cpu_s_below(left_out: set[int]) -> dict[int, float]:
-    """Processor time of this process and everything below it, but for some."""
-    found: dict[int, tuple[int, int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            _, _, rest = (folder / "stat").read_text().rpartition(")")
-        except OSError:
-            continue
-        values = rest.split()
-        found[int(folder.name)] = (int(values[1]), sum(map(int, values[11:13])))
-    below, waiting = {}, [os.getpid()]
-    while waiting:
-        pid = waiting.pop()
-        below[pid] = found[pid][1] / TICKS
-        waiting += [child for child, (parent, _) in found.items() if parent == pid]
-    return {pid: cpu for pid, cpu in below.items() if pid not in left_out}
+    """Processor time of this process and everything below it, by id, but for some."""
+    return {pid: ticks / TICK for pid, ticks in tree_ticks(os.getpid()).items() if pid not in left_out}
 
 
 def with_ray(model: Model, pictures: Path, home: Path, workers: int) -> Figures:

@@ -5,9 +5,10 @@ Both sides of every comparison read the same folder.
 
 import importlib.metadata
 import os
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tandem.processor import processor_flags, processor_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,12 +38,10 @@ def make_folder(folder: Path) -> Path:
 
 def machine() -> str:
     """Processor, cores and versions, in a line."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    wide = " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags.split())
+    flags = processor_flags()
+    wide = " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
     versions = ", ".join(f"{name} {_version(name)}" for name in ("openvino", "torch", "transformers"))
-    return f"{names[0] if names else platform.processor()} ({wide}), {os.cpu_count()} cores; {versions}"
+    return f"{processor_name()} ({wide}), {os.cpu_count()} cores; {versions}"
 
 
 def _version(package: str) -> str:

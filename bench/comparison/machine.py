@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tandem.processor import processor_flags, processor_name
+
 TICK = os.sysconf("SC_CLK_TCK")
 BUSY_BEFORE = 0.05  # of all cores, over the seconds of `idle_share`
 BUSY_DURING = 0.10
@@ -47,8 +49,8 @@ def process_ticks(stat: str) -> tuple[int, int]:
     return int(fields[1]), sum(int(field) for field in fields[11:15])
 
 
-def tree_ticks(root: int, proc: Path = Path("/proc")) -> int:
-    """Ticks of a process and all its descendants."""
+def tree_ticks(root: int, proc: Path = Path("/proc")) -> dict[int, int]:
+    """Ticks of a process and of each of its descendants, by id."""
     found: dict[int, tuple[int, int]] = {}
     for folder in proc.iterdir():
         if folder.name.isdigit():
@@ -59,18 +61,18 @@ def tree_ticks(root: int, proc: Path = Path("/proc")) -> int:
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in found.items():
         children.setdefault(parent, []).append(pid)
-    total, waiting = 0, [root]
+    below, waiting = {}, [root]
     while waiting:
         pid = waiting.pop()
-        total += found.get(pid, (0, 0))[1]
+        below[pid] = found.get(pid, (0, 0))[1]
         waiting += children.get(pid, [])
-    return total
+    return below
 
 
 def usage() -> Usage:
     clock = time.perf_counter()
     used = machine_ticks(Path("/proc/stat").read_text()) / TICK
-    return Usage(clock, used, tree_ticks(os.getpid()) / TICK)
+    return Usage(clock, used, sum(tree_ticks(os.getpid()).values()) / TICK)
 
 
 def check_idle(watched_s: float = WATCHED_S) -> float:
@@ -89,13 +91,11 @@ def check_idle(watched_s: float = WATCHED_S) -> float:
 
 def described(threads: int) -> dict[str, Any]:
     """What figures depend on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    flags = processor_flags()
     wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if flag in flags]
     memory = next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor_name(),
         "instructions": wide,
         "cores": os.cpu_count(),
         "threads": threads,

@@ -1,24 +1,31 @@
 """What all sides get: model folders, photos, prompts. Made once, under build/bench.
 
 Published weights are used where they are given; else weights are drawn from a seed, which take as long. Photos are the
-user's JPEGs where a folder is given; else crops of the sample photographs of scikit-image and scikit-learn.
+user's JPEGs where a folder is given; else crops of the sample photographs of scikit-image and scikit-learn. Photos of
+12 megapixels, and those that int8 is calibrated with, are such crops in any case.
 """
 
+import hashlib
 import itertools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from peers.with_tandem import RANDOM
+
+from comparison.rows import OTHER_MODEL, Row
 
 PHOTOS, LARGE, CALIBRATION = 1000, 12, 300
 SIZE, LARGE_SIZE = (460, 390), (4000, 3000)
-RANDOM = "random-weights"  # a file in folders that were made here, and whole
 JPEGS = (".jpg", ".jpeg")
 MOST_TOKENS = 16
 
 ADJECTIVES = ("", "small", "red", "very old", "wooden", "sleeping black-and-white", "big", "blue")
-NOUNS = ("cat", "dog", "fire engine", "coffee cup", "mountain bike", "hot-air balloon", "violin", "sea turtle")
+NOUNS = (
+    "cat", "dog", "fire engine", "coffee cup", "mountain bike", "hot-air balloon", "violin", "sea turtle",
+    "lighthouse", "steam train",
+)  # fmt: skip
 PLACES = ("", "in the snow", "on a table", "by the sea at night", "in a crowded street")
 TEMPLATES = ("a photo of a {}.", "a {}.", "a blurry photo of the {}.", "a painting of a {}.", "the {}", "my {}, today")
 
@@ -35,18 +42,37 @@ def prompts(count: int, tokens_in: Callable[[Sequence[str]], Sequence[int]], see
     return [fitting[i] for i in order[:count]]
 
 
+def marked(paths: Iterable[Path]) -> str:
+    """What changes when one of the files does: a digest of their paths, sizes and times."""
+    digest = hashlib.sha256()
+    for path in paths:
+        about = path.stat()
+        digest.update(f"{path.resolve()}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
+
+
 class Materials:
     """Folders and files by name, each made when it is first asked for."""
 
-    def __init__(self, home: Path, photos: Path | None = None, models: dict[str, str] | None = None) -> None:
-        self._home, self._photos, self._given = home, photos, models or {}
+    def __init__(self, home: Path, photos: Path | None = None, models: dict[str, Path] | None = None) -> None:
+        """Raises `ValueError` for a folder of a model that is not there, and for too few photos."""
+        self._home, self._given = home, models or {}
+        for name, folder in self._given.items():
+            if not folder.is_dir():
+                raise ValueError(f"--model: {name}: {folder} is not a folder")
+        self._marks = {
+            name: marked(sorted(path for path in folder.rglob("*") if path.is_file()))
+            for name, folder in self._given.items()
+        }
+        self._photos = photos and _jpegs(photos)
+        self._photos_mark = marked(map(Path, self._photos)) if self._photos else "crops"
 
     # --- models --------------------------------------------------------------------------------------------------
 
     def model(self, name: str) -> str:
         """A folder with the model, in a format that all sides of its rows read."""
         if name in self._given:
-            return self._given[name]
+            return str(self._given[name])
         if name == "tandem-mini":
             from tandem.model import SHIPPED
 
@@ -71,19 +97,34 @@ class Materials:
         """What a reader of the page is told of a model's weights."""
         if name == "tandem-mini":
             return f"{name}: as it ships"
-        return f"{name}: weights of {self._given[name]}" if name in self._given else f"{name}: random weights"
+        return f"{name}: weights of {self._given[name].name}" if name in self._given else f"{name}: random weights"
+
+    def is_random(self, name: str) -> bool:
+        """Whether the model's weights are drawn, so that nothing is there for int8 to keep."""
+        return name != "tandem-mini" and name not in self._given
+
+    def settings(self, row: Row) -> dict[str, str]:
+        """What a row's figures depend on, beside the machine and the libraries: with others they do not compare."""
+        models = [row.model, OTHER_MODEL] if row.others else [row.model]
+        found = {"model": ", ".join(self._marks.get(name, "not given") for name in models)}
+        if row.work in ("images", "files", "photo") and row.key != "large":
+            found["photos"] = self._photos_mark
+        return found
+
+    def forget_quantized(self) -> None:
+        """Remove what this or another state of `tandem quantize` made for the benchmark."""
+        for folder in (self._home / "exports").glob("*/tandem"):
+            shutil.rmtree(folder)
 
     def scratch(self, name: str, library: str) -> str:
-        """A folder for what a library exports of a model."""
-        given = "" if name not in self._given else "-given"
+        """A folder for what a library exports of a model: of these very files, where they were given."""
+        given = f"-{self._marks[name]}" if name in self._given else ""
         return str(self._home / "exports" / f"{name}{given}" / library)
 
     # --- photos --------------------------------------------------------------------------------------------------
 
     def photos(self, count: int = PHOTOS) -> list[str]:
-        if self._photos:
-            return self._of_user(count)
-        return self._crops("photos", count, SIZE)
+        return self._photos[:count] if self._photos else self._crops("photos", count, SIZE)
 
     def large_photos(self) -> list[str]:
         """12 megapixels each. Those of the user are not asked for: few folders have only such ones."""
@@ -94,15 +135,11 @@ class Materials:
         return self._crops("calibration", CALIBRATION, (450, 380))
 
     def photos_note(self) -> str:
-        said = f"crops of the sample photographs of scikit-image and scikit-learn, {SIZE[0]} x {SIZE[1]}"
-        return "JPEGs of a folder of photos" if self._photos else said
-
-    def _of_user(self, count: int) -> list[str]:
-        assert self._photos is not None
-        found = sorted(str(path) for path in self._photos.rglob("*") if path.suffix.lower() in JPEGS)
-        if len(found) < count:
-            raise ValueError(f"{self._photos}: expected at least {count} JPEGs, found {len(found)}")
-        return found[:count]
+        crops = "crops of the sample photographs of scikit-image and scikit-learn"
+        if not self._photos:
+            return f"{crops}, {SIZE[0]} x {SIZE[1]}; of 12 megapixels {LARGE_SIZE[0]} x {LARGE_SIZE[1]}"
+        others = "those of 12 megapixels, and what int8 is calibrated with"
+        return f"{len(self._photos):,} JPEGs of a folder of photos; {others}: {crops}"
 
     def _crops(self, name: str, count: int, size: tuple[int, int]) -> list[str]:
         from indexing import crops
@@ -125,7 +162,8 @@ class Materials:
         from tandem.pixels import preprocess
 
         config, _ = weights.read_tensors(self.model(name))
-        path = self._home / f"pixels-{config.vision.image_size}-{count}{'-given' if self._photos else ''}.npy"
+        how = hashlib.sha256(repr(config.preprocessing).encode()).hexdigest()[:8]
+        path = self._home / f"pixels-{config.vision.image_size}-{count}-{how}-{self._photos_mark}.npy"
         if not path.is_file():
             rows = []
             for photo in self.photos(max(count, 1)):
@@ -140,6 +178,14 @@ class Materials:
 
         tokenizer = Tokenizer.clip()
         return prompts(count, lambda texts: [len(ids) + 2 for ids in tokenizer.encode(list(texts))], seed)
+
+
+def _jpegs(folder: Path) -> list[str]:
+    """Raises `ValueError` where there are fewer than rows need."""
+    found = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in JPEGS)
+    if len(found) < PHOTOS:
+        raise ValueError(f"--photos: {folder}: expected at least {PHOTOS:,} JPEGs, found {len(found):,}")
+    return found[:PHOTOS]
 
 
 def _transformers(folder: Path, **changes: dict[str, int]) -> None:

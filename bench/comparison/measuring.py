@@ -16,7 +16,7 @@ import numpy as np
 from comparison.machine import Usage, usage
 from comparison.materials import Materials, parts_of
 from comparison.results import Measured
-from comparison.rows import LEAST_ROUNDS, MOST_ROUNDS, Row
+from comparison.rows import LEAST_ROUNDS, MOST_ROUNDS, OTHER_MODEL, Row
 from comparison.sides import PEERS, ROOT, PeerError, Process, Side, environment
 from comparison.spread import agreement
 
@@ -25,7 +25,7 @@ from comparison.spread import agreement
 LIMITS = {"float32": (0.9999, 0.999), "bfloat16": (0.99, 0.9), "int8": (0.95, 0.8)}
 LIMITS_FILES = {"float32": (0.99, 0.9), "bfloat16": (0.98, 0.85), "int8": (0.95, 0.75)}
 CHECKED = 16  # images and texts
-DIFFERENT_ROUNDS = 8
+DIFFERENT_ROUNDS = MOST_ROUNDS + 1  # with the one that does not count
 LABELS = ["cat", "dog", "zebra"]
 PREPARED_WITHIN_S = 3600.0
 PROBABILITY = 0.05  # by which answers to one photo may differ
@@ -123,7 +123,7 @@ def measure(
     references = {row.model: reference}
     processes: dict[str, Process] = {}
     for name in (*row.others, *row.sides):
-        model = "vit-b-32" if name in row.others else row.model
+        model = OTHER_MODEL if name in row.others else row.model
         try:
             process = running.get(sides[name], model)
             if model not in references:
@@ -137,7 +137,7 @@ def measure(
         processes[name] = process
         measured.versions[name] = running.versions[name]
     asks = {
-        name: _ask(row, "vit-b-32" if name in row.others else row.model, materials, scale, home) for name in processes
+        name: _ask(row, OTHER_MODEL if name in row.others else row.model, materials, scale, home) for name in processes
     }
     before = usage()
     measured.values = in_turn({name: lambda n=name: asks[n](processes[n]) for name in processes}, row, scale)

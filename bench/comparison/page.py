@@ -72,13 +72,14 @@ def compared(row: Measured, ours: str | None, other: str | None) -> Spread | Non
 
 
 def section(results: Results, about: Mapping[str, str]) -> str:
-    """Markdown of all rows. `about`: what to say of "photos", "weights" and "command"."""
+    """Markdown of all rows. `about`: what to say of "photos", "weights", "int8" (may be empty), and "command"."""
     measured = [results.rows[key] for key in ROWS if key in results.rows]
+    newest = max(measured, key=lambda row: row.when)
     parts = [
         _conditions(results, measured, about),
         f"![Rates of all sides, row by row]({CHART})",
-        *(table(row) for row in measured),
-        "### What is aimed at\n\n" + _aims(results.rows),
+        *(table(row) + _if_older(row, newest) for row in measured),
+        "### What is aimed at\n\n" + _aims(results.rows) + (f"\n\n{about['int8']}" if about["int8"] else ""),
         "### Where a peer is faster\n\n" + _faster_peers(measured),
         "### What agrees with what\n\n" + _agreement(measured),
         "### What could not take part\n\n" + _missing(results, measured),
@@ -88,12 +89,14 @@ def section(results: Results, about: Mapping[str, str]) -> str:
 
 def _conditions(results: Results, measured: Sequence[Measured], about: Mapping[str, str]) -> str:
     machine = results.machine
-    dates = sorted({row.when[:10] for row in measured})
+    newest = max(measured, key=lambda row: row.when)
+    older = any(_if_older(row, newest) for row in measured)
     listed = _versions(measured)
     before = max(row.others_before for row in measured)
     during = max(row.others_during for row in measured)
     return (
-        f"Measured by `{about['command']}` on {' and '.join(dates)}: {machine['processor']} "
+        f"Measured by `{about['command']}` on {newest.when[:10]}, Tandem at commit {newest.commit}"
+        f"{', but for rows that say another day or commit' if older else ''}: {machine['processor']} "
         f"({' '.join(machine['instructions'])}), {machine['threads']} of {machine['cores']} cores for every side, "
         f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}. Other processes used at most "
         f"{before:.0%} of the cores before a row and {during:.0%} during one.\n\n"
@@ -138,6 +141,13 @@ def table(row: Measured) -> str:
     return "\n".join(lines).rstrip()
 
 
+def _if_older(row: Measured, newest: Measured) -> str:
+    """When a row was measured and of which commit, where that is not what the page says at its top."""
+    if (row.when[:10], row.commit) == (newest.when[:10], newest.commit):
+        return ""
+    return f"\n\nMeasured on {row.when[:10]}, Tandem at commit {row.commit}."
+
+
 def _amount(row: Measured) -> str:
     about = ROWS[row.row]
     return f" of {about.count} {about.unit.removesuffix('/s')}" if about.count else ""
@@ -158,6 +168,17 @@ def _accuracy(row: Measured) -> str:
     for name, exact, quantised in zip(row.notes, before, after, strict=True):
         lines.append(f"| {name} | {exact:.2f}% | {quantised:.2f}% | {quantised - exact:+.2f} |")
     return "\n".join(lines)
+
+
+def int8_note(drawn: Sequence[str]) -> str:
+    """What int8 means for models with drawn weights; nothing where there are none."""
+    if not drawn:
+        return ""
+    return (
+        f"tandem int8 in the rows of {', '.join(drawn)} is made of random weights: every block is rounded "
+        "(`--no-search`), and no promise of `tandem quantize` is kept. Of trained weights it spares the blocks that "
+        "it has to, and is slower by as much; `--model` measures that."
+    )
 
 
 # --- aims -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Results as a file: what each row measured, kept as soon as the row is done, so that a run can be resumed."""
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,18 @@ class Measured:
     others_during: float = 0.0
     load: float = 0.0  # the system's load average at the end of the row, of which this run is a part
     notes: list[str] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)  # of the materials: photos, and the model's weights
+    commit: str = ""  # of Tandem's sources
 
     def is_busy(self) -> bool:
         return self.others_during > BUSY_DURING
 
 
 class Results:
-    """Rows by key, of one machine. A file of another machine, or of as many threads less, is refused."""
+    """Rows by key, of one machine, one set of materials and one version of each library.
+
+    A file of another machine, or of as many threads less, is refused; so are rows of others, in `check`.
+    """
 
     def __init__(self, path: Path, machine: dict[str, Any]) -> None:
         self._path = path
@@ -43,6 +49,35 @@ class Results:
                     "give --fresh to measure everything anew"
                 )
             self.rows = {key: _read(row) for key, row in stored["rows"].items()}
+
+    def check(
+        self,
+        settings: Mapping[str, Mapping[str, str]],
+        versions: Mapping[str, Mapping[str, str]],
+        anew: Collection[str],
+    ) -> None:
+        """Refuse rows that do not compare with those that come: of other photos, another model, or other libraries.
+
+        settings: of this run, by row; versions: of this run, by side. Rows that are measured `anew` may be of others.
+        Raises `ValueError`.
+        """
+        differing: dict[str, list[str]] = {}
+        for key, row in self.rows.items():
+            if key in anew:
+                continue
+            names = [name for name, value in settings[key].items() if row.settings.get(name) != value]
+            for side, found in row.versions.items():
+                theirs = versions.get(side, {})
+                names += [f"{name} {old}" for name, old in found.items() if theirs.get(name, old) != old]
+            for name in dict.fromkeys(names):
+                differing.setdefault(name, []).append(key)
+        if differing:
+            said = "; ".join(f"{name} in {', '.join(keys)}" for name, keys in differing.items())
+            rows = ",".join(key for key in self.rows if any(key in keys for keys in differing.values()))
+            raise ValueError(
+                f"{self._path}: what differs from this run: {said}; measure them anew with --rows {rows}, "
+                "or everything with --fresh"
+            )
 
     def keep(self, measured: Measured) -> None:
         self.rows[measured.row] = measured

@@ -6,6 +6,7 @@ from typing import Literal
 from comparison.sides import Side
 
 PEERS_ENVIRONMENT, OPENVINO_ENVIRONMENT = ".venv-bench", ".venv-bench-openvino"
+OTHER_MODEL = "vit-b-32"  # of the sides that a row's `others` names
 BASE = "transformers float32"
 STRONGEST = "the strongest peer"
 Work = Literal["images", "texts", "files", "photo", "search", "accuracy"]
@@ -51,7 +52,7 @@ class Row:
     seconds: float
     count: int = 0
     batch: int = 0
-    others: tuple[str, ...] = ()  # sides with another model, ViT-B/32: what an aim compares with
+    others: tuple[str, ...] = ()  # sides with `OTHER_MODEL`: what an aim compares with
 
 
 LEAST_ROUNDS = 3

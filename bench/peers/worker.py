@@ -52,7 +52,11 @@ class Worker:
     def prepare(self, model: str, scratch: str, precision: str, photos: list[str], texts: list[str]) -> dict[str, Any]:
         Path(scratch).mkdir(parents=True, exist_ok=True)
         self._module.prepare(model, scratch, precision, photos, texts)
-        return {"versions": {name: importlib.metadata.version(name) for name in self._module.PACKAGES}}
+        return {"versions": self.versions()}
+
+    def versions(self) -> dict[str, str]:
+        """Of the distributions that count."""
+        return {name: importlib.metadata.version(name) for name in self._module.PACKAGES}
 
     def open(self, model: str, scratch: str, precision: str, threads: int) -> dict[str, Any]:
         self._ready = {}

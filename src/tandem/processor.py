@@ -7,14 +7,23 @@ from pathlib import Path
 
 def processor() -> str:
     """Its name and the number of its cores: `AMD EPYC, 2 cores`."""
+    return f"{processor_name()}, {os.cpu_count()} cores"
+
+
+def processor_name() -> str:
+    """As it calls itself, or what kind it is where it says nothing."""
     names = [line.partition(":")[2].strip() for line in _lines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def processor_flags() -> frozenset[str]:
+    """The instructions that it says it has; none where it says nothing."""
+    return frozenset(next((line.partition(":")[2].split() for line in _lines() if line.startswith("flags")), []))
 
 
 def has_bfloat16() -> bool:
     """Whether it says that it multiplies bfloat16. False where it says nothing: ask whoever computes."""
-    flags = next((line.partition(":")[2].split() for line in _lines() if line.startswith("flags")), [])
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not processor_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 def _lines() -> list[str]:

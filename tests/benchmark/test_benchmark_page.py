@@ -4,18 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from comparison import chart, page
-from comparison.materials import prompts
+from comparison import chart, materials, page
+from comparison.materials import Materials, prompts
 from comparison.page import BEGIN, END, Refused, check_writable, refreshed, section
 from comparison.results import Measured, Results
-from comparison.rows import chosen
+from comparison.rows import ROWS, chosen
 from comparison.spread import agreement, ratios, spread
 
 MACHINE = {
     "processor": "A Processor", "instructions": ["avx2"], "cores": 2, "threads": 2, "memory_gb": 8, "system": "Linux 6",
     "python": "3.11",
 }  # fmt: skip
-ABOUT = {"command": "make bench", "photos": "crops", "weights": "random weights"}
+ABOUT = {"command": "make bench", "photos": "crops", "weights": "random weights", "int8": ""}
 
 
 def row(key: str = "images", busy: float = 0.0, **values: list[float]) -> Measured:
@@ -79,6 +79,86 @@ def test_results_are_kept_row_by_row_and_read_again(results, tmp_path):
     assert Results(tmp_path / "results.json", MACHINE).rows == {"images": kept}
     with pytest.raises(ValueError, match=r"measured elsewhere \(threads differ\); give --fresh"):
         Results(tmp_path / "results.json", {**MACHINE, "threads": 1})
+
+
+def test_rows_of_other_settings_are_not_mixed_into_a_page(results):
+    """Photos, weights and libraries decide what a figure means; the commit is said beside it instead."""
+    old = row(tandem_float32=[1.0])
+    old.settings, old.versions = {"photos": "a", "model": "b"}, {"tandem float32": {"openvino": "1"}}
+    results.keep(old)
+    same = ({"images": {"photos": "a", "model": "b"}}, {"tandem float32": {"openvino": "1"}})
+    results.check(*same, anew=[])
+    for settings, versions, said in (
+        ({"images": {"photos": "c", "model": "b"}}, same[1], "photos in images"),
+        ({"images": {"photos": "a", "model": "c"}}, same[1], "model in images"),
+        (same[0], {"tandem float32": {"openvino": "2"}}, "openvino 1 in images"),
+    ):
+        with pytest.raises(ValueError, match=f"{said}.*--rows images, or everything with --fresh"):
+            results.check(settings, versions, anew=[])
+        results.check(settings, versions, anew=["images"])
+
+
+def test_a_row_of_another_day_or_commit_says_so(results):
+    for key, commit in (("images", "aaa"), ("image", "bbb"), ("prompts", "bbb")):
+        made = row(key, tandem_float32=[1.0, 1.0], transformers_float32=[1.0, 1.0])
+        made.commit, made.when = commit, "2030-01-02T03:04:05" if commit == "aaa" else "2030-01-03T03:04:05"
+        results.keep(made)
+    text = section(results, ABOUT)
+    assert "on 2030-01-03, Tandem at commit bbb, but for rows that say another day or commit" in text
+    assert text.count("Measured on 2030-01-02, Tandem at commit aaa.") == 1
+    assert "Measured on 2030-01-03" not in text
+
+
+def test_int8_of_drawn_weights_is_called_that_under_the_table_of_aims(results):
+    results.keep(row(tandem_int8=[1.0]))
+    text = section(results, {**ABOUT, "int8": page.int8_note(["vit-b-32"])})
+    aims = text.partition("### What is aimed at")[2].partition("###")[0]
+    assert "no promise of `tandem quantize` is kept" in aims
+    assert page.int8_note([]) == ""
+
+
+def folder_of(path, content):
+    path.mkdir()
+    (path / "model.safetensors").write_bytes(content)
+    return path
+
+
+def test_what_is_made_of_one_model_is_not_taken_for_another(tmp_path):
+    one, two = folder_of(tmp_path / "one", b"1"), folder_of(tmp_path / "two", b"2")
+    first, second, drawn = (Materials(tmp_path, models=models) for models in ({"vit-b-32": one}, {"vit-b-32": two}, {}))
+    assert len({each.scratch("vit-b-32", "tandem") for each in (first, second, drawn)}) == 3
+    assert first.scratch("vit-b-32", "tandem") == Materials(tmp_path, models={"vit-b-32": one}).scratch(
+        "vit-b-32", "tandem"
+    )
+    assert len({str(each.settings(ROWS["mobileclip"])) for each in (first, second, drawn)}) == 3
+    assert first.settings(ROWS["rn50"]) == second.settings(ROWS["rn50"])
+    (one / "model.safetensors").write_bytes(b"others")
+    assert first.scratch("vit-b-32", "tandem") != Materials(tmp_path, models={"vit-b-32": one}).scratch(
+        "vit-b-32", "tandem"
+    )
+    with pytest.raises(ValueError, match=r"--model: vit-b-32: .*three is not a folder"):
+        Materials(tmp_path, models={"vit-b-32": tmp_path / "three"})
+
+
+def test_photos_of_the_user_are_told_apart_and_large_ones_are_crops_in_any_case(tmp_path, monkeypatch):
+    monkeypatch.setattr(materials, "PHOTOS", 1)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"")
+    a, b, crops = (Materials(tmp_path, photos) for photos in (tmp_path / "a", tmp_path / "b", None))
+    assert len({each.settings(ROWS["files"])["photos"] for each in (a, b, crops)}) == 3
+    assert a.settings(ROWS["large"]) == b.settings(ROWS["large"]) == crops.settings(ROWS["large"])
+    assert (
+        "1 JPEGs of a folder of photos; those of 12 megapixels, and what int8 is calibrated with: crops"
+        in a.photos_note()
+    )
+    with pytest.raises(ValueError, match="expected at least 1 JPEGs, found 0"):
+        Materials(tmp_path, folder_of(tmp_path / "none", b""))
+
+
+def test_no_prompt_is_timed_twice():
+    """Equal texts are encoded once by some, and each by others."""
+    assert len(set(Materials.prompts(2000))) == 2000
 
 
 def test_the_section_says_what_was_measured_and_where_a_peer_wins(results):

@@ -28,7 +28,7 @@ def test_descendants_are_ours_and_others_are_not(tmp_path):
         (tmp_path / str(pid) / "stat").write_text(f"{pid} (x) {' '.join(fields)}")
     (tmp_path / "5").mkdir()
     (tmp_path / "self").mkdir()
-    assert tree_ticks(1, tmp_path) == 5 + 10 + 20 + 3 * 3
+    assert tree_ticks(1, tmp_path) == {1: 5 + 3, 2: 10 + 3, 3: 20 + 3}
 
 
 def test_others_share_is_what_is_left_of_all_cores():
