@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.processor import processor_flags, processor_name
+from tandem.processor import processor_flags, processor_generation, processor_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -41,7 +41,7 @@ def machine() -> str:
     flags = processor_flags()
     wide = " ".join(flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
     versions = ", ".join(f"{name} {_version(name)}" for name in ("openvino", "torch", "transformers"))
-    return f"{processor_name()} ({wide}), {os.cpu_count()} cores; {versions}"
+    return f"{processor_name()} ({processor_generation()}{wide}), {os.cpu_count()} cores; {versions}"
 
 
 def _version(package: str) -> str:
