@@ -29,6 +29,19 @@ def test_convert_gives_the_same_vectors(tandem: Run, model_folder: str, tmp_path
     assert tandem("convert", model_folder, target, "--to", layout, "--overwrite", "--json").json["format"] == layout
 
 
+@pytest.mark.parametrize("layout", ["transformers", "open_clip", "onnx"])
+def test_rounded_weights_are_not_written_as_floating_point(
+    tandem: Run, model_folder: str, tmp_path: Path, layout: str
+) -> None:
+    made = weights.write(toy.quantized(weights.read(model_folder)), tmp_path / "int8")
+    refused = one_line(tandem("convert", made, tmp_path / "other", "--to", layout))
+    assert f"the format {layout} takes weights in floating point" in refused
+    assert "take toy, which it was made from" in refused
+    assert not (tmp_path / "other").exists()
+    assert tandem("convert", made, tmp_path / "copy", "--to", "tandem").code == 0
+    assert weights.fingerprint(weights.read(tmp_path / "copy")) == weights.fingerprint(weights.read(made))
+
+
 def test_convert_to_openvino(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     import openvino
 

@@ -45,6 +45,16 @@ def test_half_precision_is_averaged_in_full() -> None:
     assert mixed["ln_final.weight"].dtype == np.float32
 
 
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)])
+def test_rounded_weights_are_not_averaged(places: tuple[int, int]) -> None:
+    source = toy.checkpoint()
+    both = (source, toy.quantized(source))
+    with pytest.raises(
+        ConfigError, match=r"interpolating takes weights in floating point.*take toy, which it was made"
+    ):
+        interpolate(both[places[0]], both[places[1]], 0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

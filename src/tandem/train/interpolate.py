@@ -15,6 +15,7 @@ from tandem.config import to_dict
 from tandem.errors import ConfigError
 from tandem.weights import Checkpoint, read, write
 from tandem.weights.checkpoint import NOT_FINGERPRINTED
+from tandem.weights.quantized import refuse_quantized
 from tandem.weights.writing import refuse_in_use
 
 
@@ -22,10 +23,12 @@ def interpolate(a: Checkpoint, b: Checkpoint, alpha: float) -> Checkpoint:
     """(1 - alpha) a + alpha b, of every tensor, statistics of batch norms and the scale included.
 
     Computed in float32 at least and kept in the wider of both types. Raises `ConfigError` unless architecture,
-    preprocessing and tokenizer are equal, and for an alpha outside of 0..1.
+    preprocessing and tokenizer are equal, for an alpha outside of 0..1, and for a quantised model.
     """
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha: expected a number from 0 (the first model) to 1 (the second), got {alpha}")
+    for each in (a, b):
+        refuse_quantized(each, "interpolating", ConfigError)
     _check_same_architecture(a, b)
     tensors = {name: _mixed(array, b.tensors[name], alpha) for name, array in a.tensors.items()}
     config = dataclasses.replace(

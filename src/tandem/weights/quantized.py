@@ -5,10 +5,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tandem.errors import WeightsError
+from tandem.errors import TandemError, WeightsError
 from tandem.towers.parts.int8 import COLUMN_SCALE, INPUT, SCALE, SHIFT, SMOOTH, QuantizedTensors
+from tandem.weights.checkpoint import Checkpoint
 
 _SUFFIXES = (SCALE, COLUMN_SCALE, SMOOTH, INPUT, SHIFT)
+
+
+def refuse_quantized(checkpoint: Checkpoint, what: str, error: type[TandemError] = WeightsError) -> None:
+    """Raise `error` for a quantised model, whose rounded weights would pass for its source's. `what` asks for them."""
+    about = checkpoint.config.quantization
+    if about is not None:
+        raise error(
+            f"{checkpoint.source}: {what} takes weights in floating point, and this model's are rounded to eight bits "
+            f"({about.method}): take {about.source}, which it was made from"
+        )
 
 
 def quantized_tensors(stored: Mapping[str, np.ndarray], source: str) -> QuantizedTensors:

@@ -12,6 +12,7 @@ from tandem.errors import WeightsError
 from tandem.files import atomic_folder, user_path
 from tandem.weights.card import model_card
 from tandem.weights.checkpoint import Checkpoint
+from tandem.weights.quantized import refuse_quantized
 from tandem.weights.shapes import check_tensors
 
 FolderFormat = Literal["tandem", "transformers", "open_clip"]
@@ -55,6 +56,8 @@ def write(
     """
     if to not in get_args(FolderFormat):
         raise WeightsError(f"cannot write {to!r}: expected one of {', '.join(get_args(FolderFormat))}")
+    if to != "tandem":
+        refuse_quantized(checkpoint, f"the format {to}")
     check_tensors(checkpoint.tensors, checkpoint.config, checkpoint.source)
     target = user_path(target).resolve()
     with new_folder(target, overwrite=overwrite) as new:

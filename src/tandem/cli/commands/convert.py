@@ -79,9 +79,12 @@ def write_graphs(checkpoint: "Checkpoint", target: Path, to: Literal["openvino",
     """Both towers as graphs, and beside them what makes their inputs: the configuration and the tokenizer."""
     from tandem.config import to_dict
     from tandem.files import write_json
+    from tandem.weights.quantized import refuse_quantized
     from tandem.weights.sources import GRAPH_FORMATS
     from tandem.weights.writing import new_folder
 
+    if to == "onnx":  # OpenVINO's graphs hold the eight bits
+        refuse_quantized(checkpoint, "the format onnx")
     with new_folder(target, overwrite=overwrite) as new:
         if to == "openvino":
             from tandem.engine.openvino import save_ir
