@@ -6,7 +6,6 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from support.training_toys import NAMES, all_images, recipe, write_tar
 
 from tandem.errors import MissingExtraError, RemoteFileError, TandemError
 from tandem.train.data import remote
-from tandem.train.data.block_cache import BlockCache
 from tandem.train.data.index import indexed_file
 from tandem.train.data.loader import Loader
 from tandem.train.data.remote import RemoteFile
@@ -145,67 +143,6 @@ def test_a_remote_file_reads_like_a_file(server: RangeServer, root: Path) -> Non
     assert opened.read(10) == b""
 
 
-# --- the cache -----------------------------------------------------------------------------------------------------
-
-
-def test_the_cache_is_bounded_and_forgets_what_was_used_least_recently(tmp_path: Path) -> None:
-    file = RemoteFile("https://host/a.tar", 10 * 100 - 50, "ETag x")
-    cache = BlockCache(tmp_path / "cache", 450, block_bytes=100)
-    for block in range(4):
-        cache.put(file, block, bytes([block]) * 100)
-        os.utime(cache._path(file, block), (1000 + block, 1000 + block))
-    assert cache.get(file, 0, 20, 30) == bytes(10)  # used now
-    other = BlockCache(tmp_path / "cache", 450, block_bytes=100)  # as of another process
-    other.put(file, 9, b"9" * 50)
-    assert [block for block in range(10) if cache.has(file, block)] == [0, 2, 3, 9]
-    assert stored(tmp_path / "cache") <= 450
-    assert other.get(file, 9, 0, 50) == b"9" * 50
-    assert cache.get(file, 1, 0, 100) is None
-    for block in range(1, 9):
-        cache.put(file, block, bytes(100))
-        assert stored(tmp_path / "cache") <= 450
-    assert not cache.has(RemoteFile(file.url, file.size, "ETag y"), 9)  # another version is another file
-    BlockCache(tmp_path / "small", 50, block_bytes=100).put(file, 0, bytes(100))
-    assert stored(tmp_path / "small") == 0
-
-
-def test_several_share_a_cache(tmp_path: Path) -> None:
-    """Each with its own view of it, as processes have: all blocks are right or away, and the limit holds."""
-    file = RemoteFile("https://host/a.tar", 8 * 100, "ETag x")
-    caches = [BlockCache(tmp_path, 450, block_bytes=100) for _ in range(4)]
-
-    def work(number: int) -> list[bytes]:
-        cache, random = caches[number], np.random.default_rng(number)
-        for block in random.integers(8, size=25).tolist():
-            cache.put(file, block, bytes([block]) * 100)
-        found = [cache.get(file, block, 0, 100) for block in range(8)]
-        return [content for block, content in enumerate(found) if content not in (None, bytes([block]) * 100)]  # type: ignore[misc]
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(work, range(4))) == [[]] * 4
-    assert 0 < stored(tmp_path) <= int((tmp_path / "bytes").read_text()) <= 450
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_a_damaged_block_is_fetched_again(server: RangeServer, root: Path, tmp_path: Path) -> None:
-    cache = BlockCache(tmp_path, 10**9)
-    reader = ShardReader(cache, 5)
-    [file] = reader.find([f"{server.url}/a.tar"])
-    right = reader.read(file, 1000, 2000)
-    path = Path(cache._path(file, 0))
-    path.write_bytes(bytes(path.stat().st_size))  # what a machine that went down may leave
-    again = ShardReader(BlockCache(tmp_path, 10**9), 5)
-    again.find([f"{server.url}/a.tar"])
-    assert again.read(file, 1000, 2000) == right == (root / "a.tar").read_bytes()[1000:2000]
-    assert BlockCache(tmp_path, 10**9).get(file, 0, 1000, 2000) == right
-
-
-def test_a_cache_that_cannot_be_written_says_so(server: RangeServer, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(RemoteFileError, match=r"cannot keep parts of shards .* set remote\.cache_folder"):
-        loader(server.url, tmp_path)
-
-
 # --- what goes wrong -----------------------------------------------------------------------------------------------
 
 
@@ -220,6 +157,13 @@ def test_a_cache_that_cannot_be_written_says_so(server: RangeServer, tmp_path: P
         ("ftp://host/a.tar", "ftp://host/a.tar: expected a path, s3://, gs:// or https://"),
         ("https://me:secret@host/a.tar", r"https://\.\.\.@\.\.\.: a recipe must not hold credentials; .*netrc"),
         ("s3://key:secret@host/a.tar", r"s3://\.\.\.@\.\.\.: .*set AWS_ACCESS_KEY_ID"),
+        (
+            "https://host/a.tar?X-Amz-Date=1&X-Amz-Signature=secret",
+            r"^https://host/a\.tar\?\.\.\.: a signed URL, .*netrc",
+        ),
+        ("https://host/a.tar?sv=2024&sig=secret", "a signed URL, and a recipe must not hold credentials"),
+        ("https://host/a.tar?Expires=1&Signature=secret&Key-Pair-Id=K", "a signed URL"),
+        ("https://host/a.tar?access_token=secret", "a signed URL"),
     ],
 )
 def test_what_cannot_be_read_is_named(root: Path, server: RangeServer, tmp_path: Path, path: str, message: str) -> None:
@@ -234,8 +178,14 @@ def test_what_cannot_be_read_is_named(root: Path, server: RangeServer, tmp_path:
 def test_a_refused_file_asks_for_credentials_and_shows_no_signature(server: RangeServer, tmp_path: Path) -> None:
     server.status = [403] * 4
     with pytest.raises(RemoteFileError, match=r"/a\.tar: access is refused; name the host in ~/\.netrc") as raised:
-        loader(server.url, tmp_path, path="a.tar?signature=secret")
-    assert "secret" not in str(raised.value)
+        loader(server.url, tmp_path, path="a.tar?version=hidden")
+    assert "hidden" not in str(raised.value)
+
+
+def test_a_query_that_is_no_signature_names_a_file(server: RangeServer, tmp_path: Path) -> None:
+    there = loader(server.url, tmp_path, path=["a.tar?design=1", "a.tar?design=2"])
+    assert len(there.samples[0].files) == 2
+    assert len({each.index for each in there.samples[0].files}) == 2
 
 
 def test_a_server_that_comes_back_changes_nothing(server: RangeServer, root: Path, tmp_path: Path) -> None:

@@ -2,17 +2,19 @@
 
 A block is a file: its content and a checksum. It appears whole, under a lock in which the sum of all sizes is kept
 below the limit: those that were used least recently go first. Whoever reads a block that goes finds none, and fetches
-it again.
+it again. A folder that keeps nothing (a full disk, no permission) costs time, and never ends a run.
 """
 
 import contextlib
 import hashlib
+import mmap
 import os
 import time
+import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
-from tandem.errors import RemoteFileError
 from tandem.files import temporary_path
 from tandem.train.data.remote import RemoteFile
 
@@ -30,6 +32,14 @@ class BlockCache:
         self.folder, self.limit_bytes, self.block_bytes = folder, limit_bytes, block_bytes
         self._used: dict[str, float] = {}  # blocks that this process has found to be right, and when it noted a use
         self._folders: dict[RemoteFile, str] = {}
+        self.keeps = limit_bytes > 0  # False from the first block on that could not be kept
+        self._warned = mmap.mmap(-1, 1)  # one byte that forked workers share: they warn once, not each
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_warned"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _warned=mmap.mmap(-1, 1))
 
     def blocks(self, start: int, stop: int) -> range:
         """The blocks in which bytes start..stop of a file are."""
@@ -58,13 +68,14 @@ class BlockCache:
             finally:
                 os.close(opened)
             if len(content) == stop - start and (noted is None or now - noted > _TOUCH_S):
-                os.utime(path)
                 self._used[path] = now
-        except FileNotFoundError:
-            self._used.pop(path, None)
-            return None
+                with contextlib.suppress(OSError):  # kept by another user, or removed meanwhile
+                    os.utime(path)
         except OSError as error:
-            raise self._error(error) from None
+            self._used.pop(path, None)
+            if not isinstance(error, FileNotFoundError):
+                self._go_on_without(error)
+            return None
         return content if len(content) == stop - start else None
 
     def _checked(self, opened: int, path: str, file: RemoteFile, block: int) -> bytes:
@@ -78,15 +89,15 @@ class BlockCache:
         return b""
 
     def put(self, file: RemoteFile, block: int, content: bytes) -> None:
-        """Keep a block, if the limit allows. Raises `RemoteFileError` where the folder cannot be written."""
+        """Keep a block, if the limit allows. Warns once where the folder takes none, and keeps no more from then on."""
         from filelock import FileLock
 
         path = Path(self._path(file, block))
         size = len(content) + _CHECKSUM_BYTES
-        if size > self.limit_bytes:
+        if size > self.limit_bytes or not self.keeps:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / "lock"):
                 if path.exists():
                     return
@@ -94,14 +105,15 @@ class BlockCache:
                 if total + size > self.limit_bytes:
                     total = self._clean(min(int(_KEPT * self.limit_bytes), self.limit_bytes - size))
                 self._note(total + size)  # before it is there: a process that dies now leaves less than is noted
+                path.parent.mkdir(exist_ok=True)  # after the cleaning, which removes folders that are empty
                 temporary = temporary_path(path)
                 try:
                     temporary.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
                     os.replace(temporary, path)
                 finally:
                     temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise self._error(error) from None
+        except (OSError, NotImplementedError) as error:  # the second: a file system that cannot lock
+            self._go_on_without(error)
 
     def _path(self, file: RemoteFile, block: int) -> str:
         folder = self._folders.get(file)
@@ -151,8 +163,14 @@ class BlockCache:
                 os.rmdir(os.path.dirname(path))
         return total
 
-    def _error(self, error: OSError) -> RemoteFileError:
-        return RemoteFileError(
-            f"{self.folder}: cannot keep parts of shards ({error.strerror}); set remote.cache_folder, or "
-            "remote.cache_gb=0 to keep none"
-        )
+    def _go_on_without(self, error: Exception) -> None:
+        """Keep no more blocks: what is there already is still read."""
+        self.keeps = False
+        if not self._warned[0]:
+            self._warned[0] = 1
+            reason = getattr(error, "strerror", None) or error
+            warnings.warn(
+                f"{self.folder}: parts of shards cannot be kept ({reason}): they are "
+                "read from their server each time; to keep them, start again with another remote.cache_folder",
+                stacklevel=3,
+            )

@@ -28,7 +28,8 @@ class Loader:
         if recipe.batch_size < processes:
             raise ConfigError(f"batch_size: {recipe.batch_size} images cannot be shared by {processes} processes")
         self.recipe = recipe
-        self.samples = open_sources(recipe, rank, processes)
+        self.reader = shard_reader(recipe)
+        self.samples = open_sources(recipe, rank, processes, self.reader)
         known: list[np.ndarray | None] = [None] * len(self.samples)
         # Other processes' images matter here where they share texts, or have several.
         if processes > 1 and not recipe.classifies:
@@ -92,11 +93,11 @@ class Loader:
         return [each for samples in self.samples for each in samples.skipped()]
 
 
-def open_sources(recipe: Recipe, rank: int = 0, processes: int = 1) -> list[Samples]:
+def open_sources(recipe: Recipe, rank: int = 0, processes: int = 1, reader: ShardReader | None = None) -> list[Samples]:
     """The samples of each source, indexed where they were not. Raises `DataError`."""
     root = data_root(recipe)
     cache = user_path(recipe.cache_folder or Path(recipe.folder) / "indexes")
-    reader = shard_reader(recipe)
+    reader = reader or shard_reader(recipe)
     return [Samples(source, root, cache, reader, rank=rank, processes=processes) for source in recipe.data]
 
 
@@ -106,7 +107,7 @@ def data_root(recipe: Recipe) -> Path | str:
 
 
 def shard_reader(recipe: Recipe) -> ShardReader:
-    """What reads the files of a recipe that are at URLs."""
+    """What reads the files of a recipe that are at URLs: one for all of a run, since it shares out `cache_gb`."""
     chosen = recipe.remote
     folder = user_path(chosen.cache_folder) if chosen.cache_folder else cache_folder() / "shards"
     return ShardReader(BlockCache(folder, round(chosen.cache_gb * 1e9)), chosen.patience_s)

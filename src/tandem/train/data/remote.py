@@ -7,12 +7,13 @@ ETag is no longer that which was found at first is refused. Knows no tar, no sam
 import asyncio
 import os
 import re
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from tandem.errors import MissingExtraError, RemoteFileError, TandemError
 from tandem.plain_line import plain_line
@@ -21,12 +22,18 @@ SCHEMES = ("s3", "gs", "https", "http")
 AT_ONCE = 16  # requests of a process
 REQUEST_S = 60.0  # for one request
 _PAUSES_S = (0.5, 10.0)  # the first, doubled up to the last
+# Parts of a query that let whoever has the URL in: of S3, Google, Azure (SAS), CloudFront, Akamai, and the usual ones.
+_SIGNATURES = re.compile(
+    r"x-(amz|goog)-(signature|credential|security-token)|awsaccesskeyid|googleaccessid|(?:.*[-_])?signature|sig|"
+    r"key-pair-id|hdnea|hdnt[sl]|__token__|(?:.*[-_])?(token|password|secret)|(?:.*[-_])?api[-_]?key|auth|authorization",
+    re.IGNORECASE,
+)
 _VERSIONS = ("generation", "ETag", "etag", "LastModified", "Last-Modified", "updated", "mtime")
 _PACKAGES = {"s3": ("s3fs", "remote"), "gs": ("gcsfs", "gcs"), "https": ("aiohttp", "remote")}
 _CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE; FSSPEC_S3_ANON=true for a public bucket)",
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS (or FSSPEC_GS_TOKEN=anon for a public bucket)",
-    "https": "name the host in ~/.netrc, or use a URL that is signed",
+    "https": "name the host in ~/.netrc",
 }
 
 
@@ -114,6 +121,12 @@ def _check(url: str) -> None:
         raise RemoteFileError(
             f"{url.partition('://')[0]}://...@...: a recipe must not hold credentials; {_CREDENTIALS[_scheme(url)]}"
         )
+    if _scheme(url) == "https" and any(_SIGNATURES.fullmatch(name) for name, _ in parse_qsl(urlsplit(url).query, True)):
+        raise RemoteFileError(
+            f"{shown(url)}?...: a signed URL, and a recipe must not hold credentials (its next signature would be "
+            f"another file, too); name it without its query, and {_CREDENTIALS['https']}, or read the bucket itself as "
+            "s3:// or gs://"
+        )
     if _is_glob(url) and _scheme(url) == "https":
         raise RemoteFileError(f"{shown(url)}: a web server lists no files; name them with braces: {{00000..00099}}.tar")
 
@@ -156,31 +169,37 @@ def _file(url: str, about: dict[str, Any]) -> RemoteFile:
 # --- bytes ---------------------------------------------------------------------------------------------------------
 
 _systems: dict[tuple[int, str], Any] = {}  # of this process: connections do not survive a fork
+_locks: dict[int, threading.Lock] = {}
 _limits: dict[int, asyncio.Semaphore] = {}
 
 
 def _file_system(scheme: str) -> Any:
     key = os.getpid(), scheme
-    if key not in _systems:
-        package, extra = _PACKAGES[scheme]
-        options: dict[str, Any] = {}
-        try:
-            import fsspec
+    with _locks.setdefault(os.getpid(), threading.Lock()):  # several threads would each make one
+        if key not in _systems:
+            _systems[key] = _new_file_system(scheme)
+        return _systems[key]
 
-            if scheme == "https":
-                import aiohttp
 
-                timeout = aiohttp.ClientTimeout(total=REQUEST_S, sock_connect=10)
-                options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, and ~/.netrc
-            elif scheme == "s3":  # reads are repeated here
-                options = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}}
-            system = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
-        except ImportError:
-            raise MissingExtraError(package, extra, f"reading {scheme}://") from None
-        if scheme == "s3":
-            system.retries = 1
-        _systems[key] = system
-    return _systems[key]
+def _new_file_system(scheme: str) -> Any:
+    package, extra = _PACKAGES[scheme]
+    options: dict[str, Any] = {}
+    try:
+        import fsspec
+
+        if scheme == "https":
+            import aiohttp
+
+            timeout = aiohttp.ClientTimeout(total=REQUEST_S, sock_connect=10)
+            options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, and ~/.netrc
+        elif scheme == "s3":  # reads are repeated here
+            options = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}}
+        system = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
+    except ImportError:
+        raise MissingExtraError(package, extra, f"reading {scheme}://") from None
+    if scheme == "s3":
+        system.retries = 1
+    return system
 
 
 async def _read(system: Any, file: RemoteFile, start: int, stop: int, patience_s: float) -> bytes:

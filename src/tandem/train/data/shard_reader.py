@@ -81,10 +81,12 @@ class ShardReader:
             content = self.cache.get(file, block, begin, end)
             if content is not None:
                 self._taken((file, first, last))  # another process was faster
-            else:
+            elif self.cache.keeps or (file, first, last) in self._started:
                 whole = self._fetch(file, first, last)
                 self.cache.put(file, block, whole)
                 content = whole[begin:end]
+            else:
+                content = self._fetch(file, first + begin, first + end)
             parts.append(content)
         return b"".join(parts)
 
@@ -95,7 +97,8 @@ class ShardReader:
             return
         for block in self.cache.blocks(start, stop):
             if not self.cache.has(file, block):
-                yield file, *self.cache.extent(file, block)
+                first, last = self.cache.extent(file, block)
+                yield (file, first, last) if self.cache.keeps else (file, max(start, first), min(stop, last))
 
     def _start_more(self) -> None:
         while self._started_bytes < _AHEAD_BYTES and (request := next(self._wanted, None)) is not None:
@@ -177,8 +180,8 @@ class _Opened(io.RawIOBase):
 
     def _fill(self, stop: int) -> None:
         """Fetch what is read next, and more behind it."""
-        if self._reader.is_cached(self._file):
-            cache = self._reader.cache
+        cache = self._reader.cache
+        if self._reader.is_cached(self._file) and cache.keeps:
             [block] = cache.blocks(self._at, self._at + 1)
             self._first, last = cache.extent(self._file, block)
         else:

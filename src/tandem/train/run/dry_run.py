@@ -75,7 +75,7 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
     if len(skipped) > 5:
         yield f"skipped {len(skipped)} samples in all"
     validation_s = 0.0
-    if validation := read_validation(recipe, run.loader.class_names()):
+    if validation := read_validation(recipe, run.loader.class_names(), run.loader.reader):
         started = time.monotonic()
         with run.evaluation():
             validate(validation, run.image_vectors, run.text_vectors, run.logits)

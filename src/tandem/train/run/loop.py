@@ -78,7 +78,7 @@ def train(
         _write_start(run, folder)
     record = restore(run, found)
     del found
-    validation = read_validation(recipe, run.loader.class_names())
+    validation = read_validation(recipe, run.loader.class_names(), run.loader.reader)
     log = RunLog(recipe, folder, record.step if record else 0, is_main=processes.is_main)
     if processes.is_main:
         files.write_json(folder / "recipe.json", to_dict(recipe))

@@ -37,12 +37,15 @@ class ValidationSet:
     kind: str
 
 
-def read_validation(recipe: Recipe, classes: Sequence[tuple[str, ...]] = ()) -> list[ValidationSet]:
-    """Decode the validation sets of the recipe once. `classes`: those of its head, each as its synonyms.
+def read_validation(
+    recipe: Recipe, classes: Sequence[tuple[str, ...]] = (), reader: ShardReader | None = None
+) -> list[ValidationSet]:
+    """Decode the validation sets of the recipe once. `classes`: those of its head, each as its synonyms. `reader`: that
+    of the training sets, so that both share the cache.
 
     Raises `DataError` if a set cannot be read, `ConfigError` if `validation.best` is no measure of them.
     """
-    root, reader = data_root(recipe), shard_reader(recipe)
+    root, reader = data_root(recipe), reader or shard_reader(recipe)
     chosen = validation_sources(recipe)
     names = [prefix + measure for prefix, measured in chosen for measure in MEASURES[measured.kind]]
     if len(set(names)) != len(names):
