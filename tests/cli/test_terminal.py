@@ -10,7 +10,7 @@ import pytest
 from support import toy
 from support.commands import run_in_terminal, run_with_errors_in_terminal
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.errors import TandemError
 
 
@@ -124,3 +124,14 @@ def test_every_letter_that_turns_or_moves_text_is_escaped(code: int) -> None:
     shown = terminal.line(f"a{chr(code)}b")
     assert chr(code) not in shown
     assert shown in (f"a\\u{code:04x}b", f"a\\x{code:02x}b")
+
+
+def test_notes_stand_above_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", seen)
+    monkeypatch.setattr(seen, "isatty", lambda: True, raising=False)
+    with progress.waiting("searching"):
+        terminal.complain("warning: odd")
+    terminal.complain("done")
+    erased = "\r\x1b[K"
+    assert seen.getvalue() == f"{erased}searching ...{erased}tandem: warning: odd\nsearching ...{erased}tandem: done\n"

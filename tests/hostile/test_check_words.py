@@ -45,8 +45,10 @@ def test_the_command_says_how_to_repair_in_its_own_words(copy: Path, capsys: pyt
     said = capsys.readouterr().err
     assert f"vectors are missing; if that stays so: {terminal.program()} check {copy} --repair" in said
     assert "Collection.check" not in said
-    cli._show_warning(DamageWarning("it is damaged", "my photos"), DamageWarning)
-    cli._show_warning(DamageWarning("it is damaged"), DamageWarning)
+    spoken = cli._Warnings()
+    spoken.show(DamageWarning("it is damaged", "my photos"), DamageWarning)
+    spoken.show(DamageWarning("it is damaged"), DamageWarning)
+    spoken.show(DamageWarning("it is damaged", "my photos"), DamageWarning)  # from elsewhere: no news
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"tandem: warning: it is damaged; {terminal.program()} check 'my photos' --repair"
     assert second == "tandem: warning: it is damaged"

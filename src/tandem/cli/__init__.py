@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from typing import TextIO
 
 from tandem.cli import terminal
 from tandem.cli.commands import load_command
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _Warnings().show
             warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; what matters is an error of ours
             _log_in_lines(verbose=arguments.verbose)
             code = load_command(arguments.command).run(arguments)
@@ -77,7 +78,12 @@ def _log_in_lines(*, verbose: bool) -> None:
         def format(self, record: logging.LogRecord) -> str:
             return terminal.line(super().format(record))
 
-    handler = logging.StreamHandler()
+    class Handler(logging.StreamHandler[TextIO]):
+        def emit(self, record: logging.LogRecord) -> None:
+            with terminal.above_waiting():
+                super().emit(record)
+
+    handler = Handler()
     handler.setFormatter(Lines("tandem: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
@@ -114,9 +120,18 @@ def _unexpected(error: Exception) -> str:
     return f"unexpected error: {described} (--debug shows where; please report it)"
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """A warning is one line for people. Those meant for programmers (deprecations of a library) are not shown."""
-    if issubclass(category, UserWarning):
+class _Warnings:
+    """The warnings of one command: each is said once, from wherever in the program it comes again."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def show(self, message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        """One line for people. Those meant for programmers (deprecations of a library) are not shown."""
+        if not issubclass(category, UserWarning):
+            return
         if isinstance(message, DamageWarning) and message.collection:
             message = f"{message.reason}; {_repair(message.collection)}"
-        terminal.complain(f"warning: {message}")
+        if (text := str(message)) not in self._said:
+            self._said.add(text)
+            terminal.complain(f"warning: {text}")

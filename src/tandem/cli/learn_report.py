@@ -34,8 +34,8 @@ CLASSES = (
 )
 
 
-def show(learned: "Learned", target: Path) -> None:
-    """The whole report; when piped, tables of values separated by tabs."""
+def show(learned: "Learned", target: Path, source: str) -> None:
+    """The whole report; when piped, tables of values separated by tabs. `source` is what the model was loaded from."""
     head, figures = learned.head, learned.figures
     images = int(head.card["images"])
     if sys.stdout.isatty():
@@ -70,7 +70,7 @@ def show(learned: "Learned", target: Path) -> None:
     for text in learned.notes:
         terminal.echo(f"note: {text}")
     terminal.echo(f"wrote {target} ({max(1, round(target.stat().st_size / 1000)):,} KB)")
-    terminal.echo(f"next: tandem classify PHOTO --head {shlex.quote(str(target))}{_model(learned)}")
+    terminal.echo(f"next: tandem classify PHOTO --head {shlex.quote(str(target))}{_model(source)}")
 
 
 def verdict(learned: "Learned") -> str:
@@ -123,7 +123,8 @@ def _share(value: float) -> Cell:
     return Cell("-", plain="") if math.isnan(value) else Cell(f"{value:.0%}", plain=f"{value:.6f}")
 
 
-def _model(learned: "Learned") -> str:
-    """` --model M`, unless it is the one that ships."""
-    name = str(learned.head.card["model"])
-    return "" if name == "tandem-mini" else f" --model {shlex.quote(name)}"
+def _model(source: str) -> str:
+    """` --model M` as it loads, which a model's name may not; nothing for the one that ships."""
+    from tandem.model import SHIPPED
+
+    return "" if source in (str(SHIPPED), SHIPPED.name) else f" --model {shlex.quote(source)}"

@@ -22,11 +22,11 @@ def waiting(what: str) -> Iterator[None]:
     if terminal.is_quiet() or not sys.stderr.isatty():
         yield
         return
-    terminal.print_lines(f"{what} ...", end="", stderr=True, flush=True)
+    terminal.show_waiting(f"{what} ...")
     try:
         yield
     finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        terminal.show_waiting("")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ Every command imports it, even for --help, so slow imports are inside functions.
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tandem.errors import TandemError
@@ -87,6 +87,32 @@ def is_quiet() -> bool:
     return _Loudness.quiet
 
 
+class _Waiting:
+    """The line at the end of standard error that says what is waited for, if there is one."""
+
+    line = ""
+
+
+_ERASE = "\r\x1b[K"
+
+
+def show_waiting(text: str) -> None:
+    """Show in a terminal what is waited for, in place of what was; nothing for an empty text."""
+    _Waiting.line = line(text)
+    print(_ERASE + _Waiting.line, end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def above_waiting() -> Iterator[None]:
+    """For lines on standard error: the line that says what is waited for makes room, and comes back below them."""
+    if not _Waiting.line:
+        yield
+        return
+    print(_ERASE, end="", file=sys.stderr)
+    yield
+    print(_Waiting.line, end="", file=sys.stderr, flush=True)
+
+
 def complain(text: str) -> None:
     """Print an error in one line, even with -q."""
     _note(line(" ".join(text.split())))
@@ -95,7 +121,8 @@ def complain(text: str) -> None:
 def complain_in_handler(text: str) -> None:
     """`complain` for a handler of signals: `print` fails where the signal came in the middle of another one."""
     with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
-        os.write(sys.stderr.fileno(), f"{wrapped(line(text), sys.stderr, 'tandem: ', '  ')}\n".encode())
+        erased = _ERASE if _Waiting.line else ""
+        os.write(sys.stderr.fileno(), f"{erased}{wrapped(line(text), sys.stderr, 'tandem: ', '  ')}\n".encode())
 
 
 def echo(text: str) -> None:
@@ -105,7 +132,8 @@ def echo(text: str) -> None:
 
 
 def _note(text: str) -> None:
-    print(wrapped(text, sys.stderr, "tandem: ", "  "), file=sys.stderr)
+    with above_waiting():
+        print(wrapped(text, sys.stderr, "tandem: ", "  "), file=sys.stderr)
 
 
 def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
@@ -163,7 +191,8 @@ def echo_skipped(errors: "Sequence[ImageError]", total: int) -> None:
 
 def list_item(text: str) -> None:
     """Print a line of a list below a note."""
-    print(wrapped(line(" ".join(text.split())), sys.stderr, "  ", "    "), file=sys.stderr)
+    with above_waiting():
+        print(wrapped(line(" ".join(text.split())), sys.stderr, "  ", "    "), file=sys.stderr)
 
 
 def print_result(text: str) -> None:

@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         terminal.print_json(_document(learned, target))
     else:
-        learn_report.show(learned, target)
+        learn_report.show(learned, target, model.checkpoint.source)
     return DONE if len(found) == len(dataset) else SOME_SKIPPED
 
 

@@ -1,6 +1,8 @@
 """`--head`: the classes of a head, learnt from labelled photos, instead of labels."""
 
 import argparse
+import contextlib
+import shlex
 from typing import TYPE_CHECKING
 
 from tandem.cli.arguments import Parser
@@ -36,11 +38,29 @@ def read_head(arguments: argparse.Namespace) -> "Head | None":
 
 def scoring_of(model: "Model", head: "Head", file: str, *, is_chosen: bool) -> "Scoring":
     """The scoring of a head. Raises `HeadError` for another model's; `is_chosen`: whether `--model` can choose it."""
-    from tandem.heads.head_file import check_model, model_name
+    from tandem.heads.head_file import check_model
 
     try:
         check_model(head, name=model.name, fingerprint=model.fingerprint, source=file)
     except HeadError as error:
-        advice = f"; try --model {model_name(head)}" if is_chosen and model_name(head) != model.name else ""
+        advice = f"; try --model {shlex.quote(found)}" if is_chosen and (found := _source_of(head, model)) else ""
         raise HeadError(f"{error}{advice}") from None
     return model.head_scoring(head)[1]
+
+
+def _source_of(head: "Head", model: "Model") -> str:
+    """What loads the model of a head: a published name, or the folder of a quantised one; empty where none is known."""
+    from tandem import weights
+    from tandem.heads.head_file import model_name
+    from tandem.precisions import quantised_folders
+    from tandem.weights.published import known_name
+
+    name = model_name(head)
+    if name != model.name and known_name(name):
+        return name
+    about = model.config.quantization
+    for folder in quantised_folders(model.fingerprint if about is None else about.source_fingerprint):
+        with contextlib.suppress(TandemError):  # it may have been damaged since
+            if weights.fingerprint(weights.read(folder)) == head.fingerprint:
+                return folder
+    return ""
