@@ -12,6 +12,7 @@ LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "arrays": set(),
     "defaults": set(),
+    "version": set(),
     "lazy_names": set(),
     "files": {"errors"},
     "fields": {"errors"},
@@ -74,8 +75,8 @@ LAYERS: dict[str, set[str]] = {
 }
 LAYERS["encoding"] = {"engine", "arrays", "errors"}
 LAYERS["model"] |= {"encoding", "arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
-LAYERS["precisions"] = {"config", "errors", "fields", "files", "home", "processor", "weights"}
-LAYERS["model"] |= {"precisions"}
+LAYERS["precisions"] = {"config", "engine", "errors", "fields", "files", "home", "processor", "version", "weights"}
+LAYERS["model"] |= {"precisions", "version"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
 # Frames of films, as images with a time.
 LAYERS["videos"] = {"errors", "image_source"}
@@ -190,7 +191,7 @@ LAYERS["cli"] = (
 )
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
-LAYERS["__init__"] = {"lazy_names", "answer", "client", "model", "search", "tokenizer", "config", "errors"}
+LAYERS["__init__"] = {"lazy_names", "version", "answer", "client", "model", "search", "tokenizer", "config", "errors"}
 
 # The rooms inside of train/, and what each may import of the others.
 _TRAIN_TOP = {"recipe", "remote_settings", "model_config", "toml"}

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tandem.lazy_names import lazy
+from tandem.version import __version__
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from tandem.search.collection import open_collection as open
     from tandem.search.query import SearchQuery
     from tandem.tokenizer import Tokenizer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Answer",

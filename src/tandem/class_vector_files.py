@@ -1,9 +1,9 @@
 """Class vectors on disk, below the folder of caches: a set of labels that took seconds to embed is read the next time.
 
-A file is named by the SHA-256 of all that its vectors depend on: the model's fingerprint, how it computes, the labels,
-the templates. It holds float32 rows and a SHA-256 of name and rows: what is damaged, cut or renamed is computed again.
-The files together have at most `MAX_BYTES`; those that were not used for longest are removed. Labels themselves are
-not written. Knows values and vectors; no models, no texts' meaning.
+A file is named by the SHA-256 of all that its vectors depend on: the model's fingerprint, how it computes and in which
+versions of Tandem and its engine, the labels in their prompts. It holds float32 rows and a SHA-256 of name and rows:
+what is damaged, cut or renamed is computed again. The files together have at most `MAX_BYTES`; those that were not
+used for longest are removed. Labels themselves are not written. Knows values and vectors; no models, no texts' meaning.
 
 Shapes: c labels, d dimensions.
 """
@@ -21,7 +21,7 @@ from tandem import files
 from tandem.arrays import Vectors
 from tandem.home import cache_folder
 
-FORMAT = 1
+FORMAT = 2  # 1: of templates instead of filled prompts, and no versions
 FOLDER = "class-vectors"
 MAX_BYTES = 256 * 2**20  # of all files: 128 sets of 1,000 labels at 512 dimensions
 _SUFFIX = ".f32"

@@ -72,26 +72,21 @@ class ClassVectors:
         with self._lock:
             vectors = self._cache.pop(key, None)
         if vectors is None:
-            about = file_key(len(labels) * len(chosen))
-            vectors = (
-                _embedded(labels, chosen, long, embed_texts)
-                if about is None
-                else _kept({**about, "texts": key}, lambda: _embedded(labels, chosen, long, embed_texts))
-            )
+            filled = [prompts.fill(label, template)[0] for template in chosen for label in labels]
+
+            def embedded() -> Vectors:
+                each = embed_texts(filled, long=long).reshape(len(chosen), len(labels), -1)  # [k*c d] -> [k c d]
+                return averaged(each.swapaxes(0, 1))
+
+            about = file_key(len(filled))
+            key_on_disk = {**(about or {}), "prompts": filled, "labels": len(labels), "long": long}
+            vectors = embedded() if about is None else _kept(key_on_disk, embedded)
             vectors.flags.writeable = False  # shared with later callers
         with self._lock:
             self._cache[key] = vectors
             if len(self._cache) > CACHED_LABEL_SETS:
                 del self._cache[next(iter(self._cache))]
         return vectors
-
-
-def _embedded(
-    labels: Sequence[str], templates: Sequence[str], long: LongTexts, embed_texts: Callable[..., Vectors]
-) -> Vectors:
-    filled = [prompts.fill(label, template)[0] for template in templates for label in labels]
-    each = embed_texts(filled, long=long).reshape(len(templates), len(labels), -1)  # [k*c d] -> [k c d]
-    return averaged(each.swapaxes(0, 1))
 
 
 def _kept(key: Mapping[str, object], compute: Callable[[], Vectors]) -> Vectors:

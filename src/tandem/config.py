@@ -36,6 +36,7 @@ __all__ = [
     "INCEPTION_STD",
     "LEAST_NEIGHBOURS",
     "LEAST_TOP1",
+    "PROMISE",
     "PUBLISHED",
     "QUICK_GELU_SLOPE",
     "Activation",
@@ -45,6 +46,7 @@ __all__ = [
     "FastViT",
     "ImageTower",
     "Interpolation",
+    "MeasuredAgreement",
     "ModelConfig",
     "NaFlex",
     "Preprocessing",
@@ -109,8 +111,47 @@ class Preprocessing:
         return (*self.mean * count, *(0.0,) * 4), (*self.std * count, *(1 / 255,) * 4)
 
 
+class MeasuredAgreement:
+    """What is promised of a model beside its source, and whether what was measured keeps it: decided here alone."""
+
+    top1: float
+    neighbours: float
+    mixed_neighbours: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it keeps the promise of its agreement with the source."""
+        return not self.below_promise
+
+    @property
+    def mixes(self) -> bool:
+        """Whether its vectors may be compared with the source's."""
+        return self.is_good and self.mixed_neighbours >= LEAST_NEIGHBOURS
+
+    @property
+    def promised(self) -> tuple[tuple[str, float, float], ...]:
+        """What is promised: its name, what was measured and the least."""
+        return (("top-1", self.top1, LEAST_TOP1), ("ten nearest neighbours", self.neighbours, LEAST_NEIGHBOURS))
+
+    @property
+    def below_promise(self) -> tuple[str, ...]:
+        """What misses the promise, in words."""
+        return tuple(
+            f"{name} {value:.1%} (promised: {least:.0%})" for name, value, least in self.promised if value < least
+        )
+
+    @property
+    def figures(self) -> str:
+        """What was measured, in words; what collections ask of a stand-in comes last."""
+        named = [f"{name} {value:.1%}" for name, value, _ in self.promised]
+        return ", ".join([*named, f"asked of the source's vectors {self.mixed_neighbours:.1%}"])
+
+
+PROMISE = f"top-1 {LEAST_TOP1:.0%}, ten nearest neighbours {LEAST_NEIGHBOURS:.0%}"
+
+
 @dataclass(frozen=True)
-class Quantization:
+class Quantization(MeasuredAgreement):
     """How a model was quantised, and how well it agrees with its source on images and texts kept out of calibration."""
 
     method: Literal["int8", "int8-weights"]
@@ -124,16 +165,6 @@ class Quantization:
     mean_cosine: float  # of its vectors to the source's
     least_cosine: float
     spared: tuple[str, ...] = ()  # what keeps the source's precision
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it keeps the promise of its agreement with the source."""
-        return self.top1 >= LEAST_TOP1 and self.neighbours >= LEAST_NEIGHBOURS
-
-    @property
-    def mixes(self) -> bool:
-        """Whether its vectors may be compared with the source's."""
-        return self.is_good and self.mixed_neighbours >= LEAST_NEIGHBOURS
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem import engine as engines
-from tandem import precisions, prompts, weights
+from tandem import precisions, prompts, version, weights
 from tandem.answer import Failure
 from tandem.arrays import Vectors
 from tandem.class_vectors import ClassVectors
@@ -49,6 +49,7 @@ def load(
     activation: Activation | None = None,
     orient: bool = True,
     limits: Limits | None = None,
+    allow_quantized: bool = False,
 ) -> "Model":
     """Load a model with its tokenizer, preprocessing and engine.
 
@@ -59,36 +60,25 @@ def load(
         device: "cpu", "gpu" (Intel's, OpenVINO), "cuda", "cuda:1", "mps" (torch).
         precision: "float32" gives the reference's numbers; "bfloat16" is about twice as fast where the device
             computes it natively. "auto" is float32, int8 for a quantised model, or what `tandem models --explain` has
-            measured to be the fastest on this machine that keeps the promise.
+            measured to be the fastest on this machine for the same weights.
         activation: for weights that do not state which one they were trained with.
         orient: turn photos upright, as their EXIF data says. The original CLIP does not.
         limits: how large and how slow an image may be.
+        allow_quantized: let "auto" load a quantised model of this one where that was measured to be faster. Its
+            fingerprint is another: not for vectors that are kept or compared with others, nor for heads.
 
     Raises: `HubError`, `WeightsError`, `ConfigError`, `EngineError`.
     """
-    checkpoint = weights.read(SHIPPED if source is None else source, activation=activation)
+    source = SHIPPED if source is None else source
     if precision == "auto" and engine != "torch" and device in (None, "cpu"):
-        checkpoint, precision = _as_measured(checkpoint)
+        checkpoint, chosen = precisions.resolve(source, activation=activation, allow_quantized=allow_quantized)
+        precision = cast(engines.Precision, chosen)
+    else:
+        checkpoint = weights.read(source, activation=activation)
     for note in checkpoint.config.notes.values():
         warnings.warn(note, stacklevel=2)
     built = engines.build(checkpoint.config, checkpoint.tensors, engine=engine, device=device, precision=precision)
     return Model(checkpoint, built, orient=orient, limits=limits or Limits())
-
-
-def _as_measured(checkpoint: weights.Checkpoint) -> tuple[weights.Checkpoint, engines.Precision]:
-    """The model, or a quantised one of it, and the precision that was measured to be best here; auto if none was."""
-    choice = precisions.chosen(checkpoint)
-    if choice is None or choice.precision not in engines.PRECISIONS:
-        return checkpoint, "auto"
-    if choice.folder is not None:
-        try:
-            found = weights.read(choice.folder)
-        except TandemError:
-            return checkpoint, "auto"  # it was moved
-        if weights.fingerprint(found) != choice.fingerprint:
-            return checkpoint, "auto"
-        return found, "auto"
-    return checkpoint, choice.precision
 
 
 class Model(Encoder, Classifier, ImageBackbone, Localizer):
@@ -299,7 +289,8 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
         if self.engine.name not in ("openvino", "torch") or count < (PROMPTS_ON_DISK if known else MANY_PROMPTS):
             return None
         how = {name: getattr(self.engine, name) for name in ("name", "device", "precision")}
-        return {"fingerprint": self.fingerprint, **how, "dimensions": self.config.embed_dim}
+        versions = {"tandem": version.__version__, self.engine.name: engines.version_of(self.engine.name)}
+        return {"fingerprint": self.fingerprint, **how, **versions, "dimensions": self.config.embed_dim}
 
     @property
     def is_english_only(self) -> bool:

@@ -1,40 +1,49 @@
 """Which precision `auto` means for a model on this machine: what was measured here once, kept in the data folder.
 
+`resolve` is the one place where that is decided. A quantised model has a fingerprint of its own, so it stands in for
+its source only for a caller that binds nothing to the fingerprint (`allow_quantized`): `tandem classify` and `tandem
+embed`. Whatever keeps or compares vectors (collections, heads, fitted policies, calibrations, cached features) gets a
+precision of the same weights.
+
 Nothing is measured here: `tandem models --explain MODEL` does that. Until then, auto is float32.
 """
 
-import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tandem import fields
-from tandem.config import to_dict
+from tandem import engine as engines
+from tandem import fields, version, weights
+from tandem.config import Activation
 from tandem.errors import TandemError
 from tandem.files import write_json
 from tandem.home import data_folder
 from tandem.processor import processor
-from tandem.weights.checkpoint import NOT_FINGERPRINTED, Checkpoint, stored
-
-_SAMPLED = 64  # bytes of each tensor that tell models apart: all of them would take a second
+from tandem.weights.checkpoint import Checkpoint
+from tandem.weights.known_fingerprints import Known, fingerprint_of
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to compute a model, and what was measured of it."""
+class Candidate:
+    """A model in a precision, and what was measured of it."""
 
-    precision: str
+    precision: str  # of the engine
     folder: str | None  # of the quantised model; None for the model itself
+    method: str | None  # of quantisation
+    fingerprint: str
     images_per_second: float
     texts_per_second: float
     top1: float  # agreement with float32
     neighbours: float
     keeps_promise: bool
+
+    @property
+    def name(self) -> str:
+        """What computes, in words: a model whose weights alone have eight bits is computed in float32."""
+        return "int8 weights" if self.method == "int8-weights" else self.precision
 
 
 @dataclass(frozen=True)
@@ -42,31 +51,78 @@ class Choice:
     """What auto means for a model, and why."""
 
     model: str
-    precision: str
-    folder: str | None
-    fingerprint: str | None  # of the quantised model
+    fingerprint: str
+    best: Candidate
+    same_weights: Candidate  # the best of those with the model's own fingerprint
     reason: str
-    ways: tuple[Way, ...]
+    candidates: tuple[Candidate, ...]
 
 
-def chosen(checkpoint: Checkpoint) -> Choice | None:
-    """What was chosen for a model on this machine; None where nothing was measured, or with other versions."""
-    path = _path()
-    if not path.is_file():
+def resolve(
+    source: str | Path, *, activation: Activation | None = None, allow_quantized: bool = False
+) -> tuple[Checkpoint, str]:
+    """What `auto` loads for a source: the model, or a quantised one of it, and the precision to compute it in.
+
+    A quantised model is taken only where it was made from exactly the model that the source is. One that was chosen
+    and is gone, or was written anew, is warned of. Raises what `weights.read` raises.
+    """
+    if not _document():
+        return weights.read(source, activation=activation), "auto"
+    found = _known(source, activation)
+    choice = chosen(found.fingerprint)
+    if choice is not None and allow_quantized and (stand_in := _stand_in(choice)) is not None:
+        return stand_in, "auto"
+    read = found.checkpoint or weights.read(source, activation=activation, files=found.files)
+    return read, "auto" if choice is None else choice.same_weights.precision
+
+
+def _stand_in(choice: Choice) -> Checkpoint | None:
+    """The quantised model that was chosen; None where none was, or it is no longer what was measured."""
+    folder = choice.best.folder
+    if folder is None:
         return None
-    plain = _document().get(_key(checkpoint))
     try:
-        return None if plain is None else fields.read(Choice, plain)
+        found = _known(folder)
+        read = found.checkpoint or weights.read(folder, files=found.files)
+        about = read.config.quantization
+        if (
+            found.fingerprint == choice.best.fingerprint
+            and about is not None
+            and about.source_fingerprint == choice.fingerprint
+        ):
+            return read
+        why = f"{folder} is no longer the model that was measured"
+    except TandemError as error:
+        why = str(error)
+    warnings.warn(
+        f"{choice.model}: auto was a quantised model, but {why}; computing in {choice.same_weights.precision}, until "
+        "tandem models --explain chooses again",
+        stacklevel=4,
+    )
+    return None
+
+
+def chosen(fingerprint: str) -> Choice | None:
+    """What was chosen for a model on this machine; None where nothing was measured, or with other versions."""
+    plain = _document().get(fingerprint)
+    try:
+        found = None if plain is None else fields.read(Choice, plain)
     except TandemError:
         return None  # a damaged file: measured again
+    return found if found is not None and found.fingerprint == fingerprint else None
 
 
-def remember(checkpoint: Checkpoint, choice: Choice) -> Path:
+def remember(choice: Choice) -> Path:
     """Keep what was chosen, for every later `auto`; where it is kept."""
-    path = _path()
+    path = path_of_choices()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**_machine(), "models": {**_document(), _key(checkpoint): asdict(choice)}})
+    write_json(path, {**_machine(), "models": {**_document(), choice.fingerprint: asdict(choice)}})
     return path
+
+
+def path_of_choices() -> Path:
+    """The file that holds all choices."""
+    return data_folder() / "precisions.json"
 
 
 def quantised_folders(fingerprint: str) -> list[str]:
@@ -84,20 +140,26 @@ def remember_folder(fingerprint: str, folder: Path) -> None:
     )
 
 
+def fingerprint_of_folder(folder: str) -> str:
+    """The fingerprint of a model on this machine, remembered by the identity of its files."""
+    return _known(folder).fingerprint
+
+
+def _known(source: str | Path, activation: Activation | None = None) -> Known:
+    return fingerprint_of(source, activation=activation, version=version.__version__)
+
+
 def _folders() -> dict[str, list[str]]:
     found = _read(data_folder() / "quantised.json")
     return {key: list(map(str, value)) for key, value in found.items() if isinstance(value, list)}
 
 
-def _path() -> Path:
-    return data_folder() / "precisions.json"
-
-
 def _document() -> dict[str, Any]:
-    """The choices by model; none of another processor, or of other versions."""
-    document = _read(_path())
+    """The choices by the model's fingerprint; none of another processor, or of other versions."""
+    path = path_of_choices()
+    document = _read(path) if path.is_file() else {}
     models = document.pop("models", None)
-    return models if document == _machine() and isinstance(models, dict) else {}
+    return models if isinstance(models, dict) and document == _machine() else {}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -109,20 +171,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _machine() -> Mapping[str, Any]:
-    try:
-        openvino = version("openvino")
-    except PackageNotFoundError:
-        openvino = ""
-    return {"processor": processor(), "openvino": openvino}
-
-
-def _key(checkpoint: Checkpoint) -> str:
-    """What tells models apart, from a few bytes of each tensor."""
-    digest = hashlib.sha256()
-    plain = {key: value for key, value in to_dict(checkpoint.config).items() if key not in NOT_FINGERPRINTED}
-    digest.update(json.dumps(plain, sort_keys=True).encode())
-    arrays = stored(checkpoint.tensors)
-    for name in sorted(arrays):
-        some = np.ascontiguousarray(arrays[name].reshape(-1)[:_SAMPLED])
-        digest.update(f"{name} {some.dtype}\0".encode() + some.tobytes())
-    return digest.hexdigest()
+    return {"processor": processor(), "openvino": engines.version_of("openvino"), "tandem": version.__version__}

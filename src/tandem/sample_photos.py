@@ -11,13 +11,13 @@ PHOTOS = {
 }
 
 
-def sample_photos(purpose: str) -> list[str]:
-    """The photos that are installed, in a fixed order. Raises `MissingExtraError` where there are none."""
+def sample_photos(purpose: str, extra: str = "demo") -> list[str]:
+    """The photos that are installed, in a fixed order. Raises `MissingExtraError`, which names `extra`, without any."""
     found: list[str] = []
     for package, files in PHOTOS.items():
         spec = find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
             found += [str(path) for file in files if (path := Path(folder) / file).is_file()]
     if not found:
-        raise MissingExtraError("scikit-image and scikit-learn", "demo", purpose)
+        raise MissingExtraError("scikit-image and scikit-learn", extra, purpose)
     return found

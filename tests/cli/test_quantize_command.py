@@ -1,9 +1,17 @@
-"""`tandem quantize`."""
+"""`tandem quantize`, what `tandem models --explain` says of it, and which commands `auto` may give its model to."""
+
+from pathlib import Path
 
 import pytest
 from support.commands import one_line
 
+import tandem as package
+from tandem import precisions, sample_photos
+from tandem.cli.commands import classify
+from tandem.errors import TandemError
 from tandem.model import load
+from tandem.precisions import Candidate
+from tandem.quantize import explaining
 
 
 @pytest.mark.slow
@@ -33,3 +41,93 @@ def test_too_few_images_and_texts_are_refused(tandem, tmp_path, photos, model_fo
     assert "expected at least 30 different texts, one a line, got 2" in one_line(few)
     taken = tandem("quantize", model_folder, tmp_path / "photos", "--weights-only")
     assert "the folder is not empty" in one_line(taken)
+
+
+class Head:
+    classes = ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (("classify", "0.png", "--labels", "cat,dog"), True),
+        (("classify", "0.png", "--labels", "cat,dog", "--independent"), False),
+        (("classify", "0.png", "--head", "some.tandem-head"), False),
+        (("embed", "0.png", "--json"), True),
+        (("embed", "0.png", "--states", "--out", "states.parquet"), False),
+        (("index", "0.png", "--to", "new.tandem"), False),
+        (("verify", "tandem-mini", "--against", "tandem-mini"), False),
+    ],
+)
+def test_auto_may_be_a_quantised_model_only_where_nothing_is_bound_to_the_fingerprint(
+    tandem, tmp_path, photos, monkeypatch, arguments, allowed
+):
+    asked = []
+
+    def noted(*_, allow_quantized=False, **__):
+        asked.append(allow_quantized)
+        raise TandemError("stop here")
+
+    monkeypatch.setattr("tandem.model.load", noted)
+    monkeypatch.setattr(classify, "read_head", lambda given: Head() if given.head else None)
+    monkeypatch.chdir(next((tmp_path / "photos").rglob("*.png")).parent)
+    photo = next(Path().glob("*.png")).name
+    tandem(*(photo if each == "0.png" else each for each in arguments))
+    assert asked == [allowed]
+
+
+def test_no_other_code_asks_for_it():
+    """Whoever adds one has to think of collections, heads, calibrations and kept vectors."""
+    folder = Path(package.__file__).parent
+    asks = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*.py") if "allow_quantized" in path.read_text()
+    }
+    commands = {"cli/commands/classify.py", "cli/commands/embed.py"}
+    assert asks == {"model.py", "precisions.py", "cli/options/model.py"} | commands
+
+
+def candidates(model, folder):
+    own = Candidate("float32", None, None, model.fingerprint, 10, 10, 1, 1, True)
+    return own, Candidate("float32", folder, "int8-weights", "q" * 64, 20, 20, 0.995, 0.96, True)
+
+
+def test_a_choice_is_explained_measured_again_and_told_from_its_model(tandem, model_folder, monkeypatch):
+    measured = []
+
+    def measure(model, say):
+        measured.append(model.fingerprint)
+        return explaining.choice_of(model, candidates(model, "small"))
+
+    monkeypatch.setattr(explaining, "measure", measure)
+    monkeypatch.setattr(explaining, "_folders", lambda model: {"small": None} if len(measured) < 3 else {})
+    monkeypatch.setattr(explaining, "fingerprint_of_folder", lambda folder: "q" * 64)
+    monkeypatch.setattr(explaining.engines, "available_precisions", lambda: ("float32",))
+    first = tandem("models", "--explain", model_folder)
+    assert "auto is int8 weights for toy here: the fastest that keeps the promise, 2.0 times float32" in first.out
+    assert "small, for classify and embed; with collections, heads and calibrations of toy auto is float32" in first.out
+    assert "delete that file, and auto is float32 again for every model" in first.err
+    found = tandem("models", "--explain", model_folder, "--json").json
+    assert len(measured) == 1
+    source = {"name": "toy", "fingerprint": measured[0]}
+    assert found["model"] == source
+    assert (found["auto"]["name"], found["auto"]["folder"], found["auto"]["fingerprint"]) == (
+        "int8 weights",
+        "small",
+        "q" * 64,
+    )
+    assert found["auto_same_weights"]["name"] == "float32"
+    assert found["auto_same_weights"]["fingerprint"] == source["fingerprint"]
+    assert "measuring again: --again" in tandem("models", "--explain", model_folder, "--again").err
+    tandem("models", "--explain", model_folder, "--again")
+    assert len(measured) == 3
+    assert "measuring again: small is gone" in tandem("models", "--explain", model_folder).err
+    assert len(measured) == 4
+    assert "--again goes with --explain" in one_line(tandem("models", "--again"))
+
+
+def test_without_sample_photos_the_extra_is_named(tandem, model_folder, monkeypatch):
+    monkeypatch.setattr(sample_photos, "PHOTOS", {})
+    said = one_line(tandem("models", "--explain", model_folder))
+    assert "tandem models --explain needs scikit-image and scikit-learn" in said
+    assert "tandem-clip[quantize]" in said
+    assert not precisions.path_of_choices().exists()

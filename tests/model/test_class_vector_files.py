@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import toy
 
-from tandem import class_vector_files, model
+from tandem import class_vector_files, engine, model, prompts, version
 from tandem.class_vector_files import ClassVectorFile
 from tandem.engine import build
 from tandem.home import cache_folder
@@ -120,3 +120,26 @@ def test_a_model_computes_many_labels_once(monkeypatch: pytest.MonkeyPatch) -> N
     again.class_vectors(labels[:3], "a {}")
     assert asked == [4, 4, 3, 3, 3]
     assert len(list((cache_folder() / class_vector_files.FOLDER).iterdir())) == 3
+
+
+@pytest.mark.parametrize("changed", ["engine's version", "Tandem's version", "a filled prompt"])
+def test_another_version_or_another_prompt_is_computed_again(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "PROMPTS_ON_DISK", 2)
+    config = toy.config()
+    checkpoint = Checkpoint(config, toy.tensors(config), toy.tokenizer(), "toy")
+    files = cache_folder() / class_vector_files.FOLDER
+
+    def computed() -> int:
+        fresh = Model(checkpoint, build(config, checkpoint.tensors))
+        assert fresh.fingerprint
+        fresh.class_vectors(["cat", "dog"], "a {}")
+        return len(list(files.iterdir()))
+
+    assert (computed(), computed()) == (1, 1)
+    if changed == "a filled prompt":  # by other rules of filling, of the same label and template
+        monkeypatch.setattr(prompts, "fill", lambda label, template: (template.replace("{}", label.upper()), 0))
+    elif changed == "Tandem's version":
+        monkeypatch.setattr(version, "__version__", "another")
+    else:
+        monkeypatch.setattr(engine, "version_of", lambda name: "another")
+    assert computed() == 2

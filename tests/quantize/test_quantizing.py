@@ -68,6 +68,14 @@ def test_parts_share_no_picture_and_no_photo():
             assert not set(groups[part]) & set(groups[other])
 
 
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [(2128, [128, 1000, 1000]), (5000, [128, 1000, 1000]), (1000, [128, 436, 436]), (50, [10, 20, 20])],
+)
+def test_no_image_is_thrown_away_that_has_a_place(count, parts):
+    assert [len(part) for part in _split(np.arange(count), np.random.default_rng(0))] == parts
+
+
 class Costly(Search):
     """A search whose blocks cost what a table says: those spared cost nothing."""
 

@@ -170,5 +170,15 @@ def available_precisions(device: str | None = None) -> tuple[str, ...]:
     return available(device)
 
 
+def version_of(engine: str) -> str:
+    """The version of the library that an engine computes with: another one may round otherwise. Empty if unknown."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(engine)
+    except PackageNotFoundError:
+        return ""
+
+
 def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None

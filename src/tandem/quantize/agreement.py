@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
-from tandem.config import LEAST_NEIGHBOURS, LEAST_TOP1
+from tandem.config import MeasuredAgreement
 
 NEIGHBOURS = 10
 
@@ -25,7 +25,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(MeasuredAgreement):
     """Of a model with its source. Shares of 0 to 1; cosines over all images and texts."""
 
     top1: float
@@ -34,11 +34,6 @@ class Agreement:
     mean_cosine: float
     least_cosine: float
 
-    @property
-    def is_good(self) -> bool:
-        """Whether it may be called as good as its source."""
-        return self.top1 >= LEAST_TOP1 and self.neighbours >= LEAST_NEIGHBOURS
-
     def holds_with_room(self, images: int) -> bool:
         """Whether it is good by more than chance may give: by a standard error of a share, measured on so many images.
 
@@ -46,10 +41,7 @@ class Agreement:
         """
         return all(
             value >= min(1.0, least + math.sqrt(least * (1 - least) / max(1, counted)))
-            for value, least, counted in (
-                (self.top1, LEAST_TOP1, images),
-                (self.neighbours, LEAST_NEIGHBOURS, NEIGHBOURS * images),
-            )
+            for (_, value, least), counted in zip(self.promised, (images, NEIGHBOURS * images), strict=True)
         )
 
 

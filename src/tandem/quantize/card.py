@@ -2,32 +2,28 @@
 
 from pathlib import Path
 
-from tandem import weights
-from tandem.config import LEAST_NEIGHBOURS, LEAST_TOP1
+from tandem import precisions, weights
+from tandem.config import PROMISE
 from tandem.quantize.quantizing import Quantized
 from tandem.weights.card import model_card
 
 
 def write(quantized: Quantized, target: str | Path, *, overwrite: bool = False) -> Path:
-    """Write the model as a folder, and return it. Raises `WeightsError` where it is in use."""
-    return weights.write(quantized.checkpoint, target, overwrite=overwrite, card=card(quantized))
+    """Write the model as a folder, and return it; `tandem models --explain` will consider it from then on.
+
+    Raises `WeightsError` where the folder is in use.
+    """
+    written = weights.write(quantized.checkpoint, target, overwrite=overwrite, card=card(quantized))
+    precisions.remember_folder(quantized.quantization.source_fingerprint, written.resolve())
+    return written
 
 
 def verdict(quantized: Quantized) -> str:
     """Whether it keeps the promise, in a sentence."""
     found = quantized.agreement
-    limits = f"top-1 {LEAST_TOP1:.0%}, ten nearest neighbours {LEAST_NEIGHBOURS:.0%}"
     if found.is_good:
-        return f"It agrees with its source as promised ({limits})."
-    below = [
-        f"{name} {value:.1%} (promised: {least:.0%})"
-        for name, value, least in (
-            ("top-1", found.top1, LEAST_TOP1),
-            ("ten nearest neighbours", found.neighbours, LEAST_NEIGHBOURS),
-        )
-        if value < least
-    ]
-    return f"It falls under what is promised, and is not called good: {', '.join(below)}."
+        return f"It agrees with its source as promised ({PROMISE})."
+    return f"It falls under what is promised, and is not called good: {', '.join(found.below_promise)}."
 
 
 def mixing(quantized: Quantized) -> str:

@@ -24,7 +24,7 @@ from tandem.search.exploring.clusters import read_vocabulary
 
 LEAST_IMAGES, LEAST_TEXTS = 30, 30
 _MOST = (128, 1000, 1000)  # images in each part, and texts
-_SHARES = (0.2, 0.4, 0.4)
+_CALIBRATING = 0.2  # of all, at most; the rest is halved
 _CROPS = 24  # of each sample photo
 _TEMPLATES = ("a photo of a {}.", "{}", "there is a {} in the picture.", "two people look at a {} on a sunny day.")
 _WORDS = 100  # that stand for labels where images have none
@@ -55,18 +55,23 @@ class Samples:
 
 
 def gather(
-    model: Model, images: str | Path | None = None, texts: str | Path | None = None, *, seed: int = 0
+    model: Model,
+    images: str | Path | None = None,
+    texts: str | Path | None = None,
+    *,
+    seed: int = 0,
+    purpose: str = "quantising without --images",
 ) -> Samples:
     """The user's images and texts, or those that come with Tandem.
 
-    images: a folder, or any data set; its labels and captions are used. texts: a file with one text a line.
-    Raises `DataError` for too few of either.
+    images: a folder, or any data set; its labels and captions are used. texts: a file with one text a line. purpose:
+    what needs sample photos, in words. Raises `DataError` for too few of either, `MissingExtraError` without photos.
     """
     labels: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     if images is None:
-        pictures, groups = _sample_pictures(seed)
+        pictures, groups = _sample_pictures(seed, purpose)
         where = f"{len(pictures)} sample pictures (drawings, and crops of photos) that come with Tandem and its extras"
         pixels, kept, skipped = _pixels(model, pictures)
     else:
@@ -134,12 +139,12 @@ def _some_words(seed: int) -> tuple[str, ...]:
     return tuple(words[i] for i in np.sort(np.random.default_rng([seed, 6]).permutation(len(words))[:_WORDS]))
 
 
-def _sample_pictures(seed: int) -> tuple[list[ImageSource], NDArray[np.int64]]:
+def _sample_pictures(seed: int, purpose: str) -> tuple[list[ImageSource], NDArray[np.int64]]:
     """Drawn things, and crops of photos; what comes of one photo is of one group."""
     random = np.random.default_rng([seed, 5])
     pictures: list[ImageSource] = [drawn.pixels for drawn in draw_things(seed, 0.5).images]
     groups = list(range(len(pictures)))
-    for number, photo in enumerate(sample_photos("quantising without --images")):
+    for number, photo in enumerate(sample_photos(purpose, "quantize")):
         image = load_image(photo)
         for _ in range(_CROPS):
             side = int(min(image.size) * random.uniform(0.35, 1))
@@ -190,9 +195,10 @@ def _lines(path: str | Path) -> tuple[str, ...]:
 def _split(groups: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.intp]]:
     """Rows in three parts, drawn; a group is never divided, and photos are in each part."""
     parts: list[list[NDArray[np.intp]]] = [[], [], []]
+    calibrating = min(_CALIBRATING, _MOST[0] / max(1, len(groups)))
     for kind in (groups[groups < _PHOTO], groups[groups >= _PHOTO]):
         each = rng.permutation(np.unique(kind))
-        sizes = np.cumsum([round(share * len(each)) for share in _SHARES[:2]])
+        sizes = np.cumsum([round(share * len(each)) for share in (calibrating, (1 - calibrating) / 2)])
         for part, some in zip(parts, np.split(each, sizes), strict=True):
             part.append(np.flatnonzero(np.isin(groups, some)))
     rows = [rng.permutation(np.concatenate(part)) for part in parts]

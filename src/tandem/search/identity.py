@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tandem.config import LEAST_NEIGHBOURS, LEAST_TOP1
+from tandem.config import PROMISE
 from tandem.errors import StoreError, StoreExistsError, TandemError
 from tandem.files import user_path
 from tandem.home import data_folder
@@ -187,17 +187,13 @@ def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
     theirs = notes.get("model_fingerprint", "")
     about = model.config.quantization
     if theirs != model.fingerprint and about is not None and theirs == about.source_fingerprint:
-        measured = (
-            f"top-1 {about.top1:.1%}, ten nearest neighbours {about.neighbours:.1%}, asked of the source's vectors "
-            f"{about.mixed_neighbours:.1%}"
-        )
         if not about.mixes:
             raise StoreError(
                 f"{url} holds vectors of {about.source}; {model.name} agrees with it too little to be mixed with them "
-                f"({measured}; needed {LEAST_TOP1:.0%}, {LEAST_NEIGHBOURS:.0%}, {LEAST_NEIGHBOURS:.0%}): leave the "
-                "model out, or make a collection of its own"
+                f"({about.figures}; needed: {PROMISE}, the same asked of the source's vectors): leave the model out, "
+                "or make a collection of its own"
             )
-        warnings.warn(f"{url}: {model.name} stands in for {about.source}: {measured}", stacklevel=3)
+        warnings.warn(f"{url}: {model.name} stands in for {about.source}: {about.figures}", stacklevel=3)
     elif theirs != model.fingerprint and notes.get("mixes_with") == model.fingerprint:
         warnings.warn(f"{url}: {model.name} stands in for {notes['model_name']}, made from it", stacklevel=3)
     elif theirs != model.fingerprint:

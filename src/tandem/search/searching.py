@@ -69,8 +69,9 @@ def search(
     shown = zip(hits[query.offset :], relevance[query.offset :], strict=True)
     return Results(
         query=query.described(),
-        model=notes["model_name"],
-        fingerprint=notes["model_fingerprint"],
+        # A quantised model that stands in for the collection's own says so
+        model=notes["model_name"] if model.fingerprint == notes["model_fingerprint"] else model.name,
+        fingerprint=model.fingerprint,
         hits=tuple(_hit(hit, probability) for hit, probability in shown),
         best=relevance[0] if hits else None,
         threshold=threshold,

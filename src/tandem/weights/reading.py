@@ -36,13 +36,15 @@ def read(
     activation: Activation | None = None,
     name: str | None = None,
     tokenizer: "Tokenizer | None" = None,
+    files: ModelFiles | None = None,
 ) -> Checkpoint:
     """Read a model from wherever it is: a local path, a published name ("ViT-B/32") or a hub name ("org/name").
 
     Nothing in the files is executed. `activation` overrules what the files say or leave out; what had to be assumed
-    is in `config.notes`. Raises `WeightsError`, `ConfigError` or `HubError`, in one line that names the file.
+    is in `config.notes`. `files` is what `locate` found of the source, where that was asked before. Raises
+    `WeightsError`, `ConfigError` or `HubError`, in one line that names the file.
     """
-    files = locate(source)
+    files = files or locate(source)
     config, tensors, folder_of_tokenizer = _read_files(files, activation)
     _check_logits(tensors, files.path)
     config = dataclasses.replace(

@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         plots.check_target(user_path(arguments.plot))
         plots.check_installed()
     found = find_images(arguments.images, arguments.exclude)
-    model = load_model(arguments)
+    # A head and calibrated scores belong to one fingerprint
+    model = load_model(arguments, allow_quantized=head is None and not arguments.independent)
     if head:
         scoring_of(model, head, arguments.head, is_chosen=True)
 

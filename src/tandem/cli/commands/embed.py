@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         vector_files.check_target(user_path(arguments.out))
     elif not arguments.json:
         raise TandemError("no output: give --out vectors.npz or --out vectors.parquet, or --json")
-    model = load_model(arguments)
+    model = load_model(arguments, allow_quantized=True)
 
     skipped = list(found.skipped)
     document: dict[str, Any] = {

@@ -11,6 +11,7 @@ from tandem.cli.tables import Cell, Column, Value, print_table
 from tandem.errors import TandemError
 
 if TYPE_CHECKING:
+    from tandem.precisions import Candidate
     from tandem.weights import KnownModel
 
 COLUMNS = (
@@ -70,15 +71,20 @@ def add_arguments(parser: Parser) -> None:
         "--explain",
         metavar="MODEL",
         help="which precision --precision auto takes for this model on this machine, and why: the fastest that agrees "
-        "with float32 as promised, bfloat16 or a model that tandem quantize made of it. Measured once, and from then "
-        "on used wherever no precision is given; until then auto is float32",
+        "with float32 as promised, bfloat16 or a model that tandem quantize made of it. Measured once, and again when "
+        "there are other quantised models or versions; from then on used wherever no precision is given. Without a "
+        "measurement auto is float32. A quantised model is taken by classify and embed alone: where a collection, a "
+        "head or a calibration belongs to the model, auto keeps its weights",
     )
+    parser.add_argument("--again", action="store_true", help="with --explain: measure again, whatever is known")
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.explain is not None:
         return explain(arguments)
+    if arguments.again:
+        raise TandemError("--again goes with --explain MODEL: add it")
     from tandem import weights
     from tandem.cli import speeds
     from tandem.processor import processor
@@ -111,23 +117,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def explain(arguments: argparse.Namespace) -> int:
-    """What auto means for a model, measured if it was not yet."""
-    from dataclasses import asdict
-
+    """What auto means for a model, measured if it was not yet, or other candidates were."""
     from tandem import precisions
     from tandem.model import load
+    from tandem.quantize.explaining import measure, outdated
 
     with progress.waiting("loading the model"):
         model = load(arguments.explain, engine="openvino", precision="float32")
-    choice = precisions.chosen(model.checkpoint)
+    choice = precisions.chosen(model.fingerprint)
+    if choice is not None and (why := "--again" if arguments.again else outdated(choice, model)):
+        terminal.echo(f"measuring again: {why}")
+        choice = None
     if choice is None:
-        from tandem.quantize.explaining import measure
-
         choice = measure(model, terminal.echo)
-        kept = precisions.remember(model.checkpoint, choice)
-        terminal.echo(f"kept in {kept}; without that file, auto is float32 again")
+        kept = precisions.remember(choice)
+        terminal.echo(f"kept in {kept}; delete that file, and auto is float32 again for every model")
     if arguments.json:
-        terminal.print_json({"model": {"name": model.name, "fingerprint": model.fingerprint}, **asdict(choice)})
+        terminal.print_json(
+            {
+                "model": {"name": choice.model, "fingerprint": choice.fingerprint},
+                "auto": _candidate(choice.best),
+                "auto_same_weights": _candidate(choice.same_weights),
+                "reason": choice.reason,
+                "candidates": [_candidate(each) for each in choice.candidates],
+            }
+        )
         return DONE
     columns = (
         Column("precision"),
@@ -142,19 +156,30 @@ def explain(arguments: argparse.Namespace) -> int:
         columns,
         [
             [
-                way.precision,
-                _stable(way.images_per_second),
-                _stable(way.texts_per_second),
-                f"{way.top1:.1%}",
-                f"{way.neighbours:.1%}",
-                "kept" if way.keeps_promise else "not kept",
-                way.folder or "",
+                each.name,
+                _stable(each.images_per_second),
+                _stable(each.texts_per_second),
+                f"{each.top1:.1%}",
+                f"{each.neighbours:.1%}",
+                "kept" if each.keeps_promise else "not kept",
+                each.folder or "",
             ]
-            for way in choice.ways
+            for each in choice.candidates
         ],
     )
-    terminal.print_result(f"auto is {choice.precision} for {choice.model} here: {choice.reason}")
+    best = choice.best
+    terminal.print_result(f"auto is {best.name} for {choice.model} here: {choice.reason}")
+    if best.folder is not None:
+        terminal.print_result(
+            f"that is {best.folder}, for classify and embed; with collections, heads and calibrations of "
+            f"{choice.model} auto is {choice.same_weights.name}"
+        )
     return DONE
+
+
+def _candidate(candidate: "Candidate") -> dict[str, object]:
+    """As --json says it: what computes, by name, and the folder and fingerprint of the model that does."""
+    return {"name": candidate.name, **vars(candidate)}
 
 
 def _print_for_people(rows: list[list[Value]], purpose: str | None) -> None:

@@ -56,7 +56,6 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.model import load
-    from tandem.precisions import remember_folder
     from tandem.quantize.calibration import check_installed
     from tandem.weights.writing import refuse_in_use
 
@@ -81,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
         say=terminal.echo,
     )
     write(made, target, overwrite=arguments.overwrite)
-    remember_folder(model.fingerprint, target)
     if arguments.json:
         terminal.print_json(as_document(made, str(target)))
     else:

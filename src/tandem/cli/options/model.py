@@ -71,7 +71,7 @@ def add_engine(group: Group, engines: Sequence[str] = ENGINES, share: str = "") 
         metavar="P",
         help=f"{listed(PRECISIONS)}; float32 gives the reference's numbers, bfloat16 is about twice as fast on "
         "processors that support it; auto is float32, int8 for a quantised model, or what `tandem models --explain` "
-        "has measured to be best here",
+        "has measured to be best here for the same weights",
     )
 
 
@@ -87,13 +87,16 @@ def loading(arguments: argparse.Namespace) -> dict[str, Any]:
     return options if megapixels is None else options | {"limits": limits_of(megapixels)}
 
 
-def load_model(arguments: argparse.Namespace) -> "Model":
-    """The model that --model, --engine, --device, --precision and --activation ask for."""
+def load_model(arguments: argparse.Namespace, *, allow_quantized: bool = False) -> "Model":
+    """The model that --model, --engine, --device, --precision and --activation ask for.
+
+    allow_quantized: for commands that bind nothing to the model's fingerprint, as `tandem.load` says.
+    """
     from tandem.model import load
 
     began = time.perf_counter()
     with progress.waiting("loading the model"):
-        model = load(arguments.model, **loading(arguments))
+        model = load(arguments.model, **loading(arguments), allow_quantized=allow_quantized)
     describe_model(model, time.perf_counter() - began)
     return model
 
