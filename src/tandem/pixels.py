@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from tandem.config import Preprocessing
@@ -21,7 +22,10 @@ _FILTERS = {
 }
 # How far filters reach on either side, in pixels of the smaller image
 _SUPPORTS = {Image.Resampling.BICUBIC: 2, Image.Resampling.BILINEAR: 1, Image.Resampling.LANCZOS: 3}
-_BY_AXES = ("RGB", "L")  # modes that PIL resizes in 8 bits, first across, then down
+_BY_AXES = ("RGB", "L")  # modes that PIL resizes in 8 bits, one axis after the other
+# Which axis comes first is known of this release (`_down_first`). Of others, all of the image is resized: that is right
+# whatever they do, and takes longer.
+_KNOWN_ORDER = PIL.__version__.split(".")[:2] == ["13", "0"]
 _ROWS_PIXELS = 2**18  # converted at a time: they stay in the processor's cache
 _LONGEST_ASPECT = 32  # beyond this aspect ratio, most of a resized image is cropped away
 
@@ -71,25 +75,42 @@ def _shortest(
         first, last = start * longer / length, (start + size) * longer / length
         box = (first, 0, last, shorter) if wide else (0, first, shorter, last)
         return image.resize((size, size), resample, box=box)
-    if image.mode in _BY_AXES and resample in _SUPPORTS and length - size >= size // 16:
-        return _across(image, size, length, start, resample) if wide else _down(image, size, length, start, resample)
+    if _KNOWN_ORDER and image.mode in _BY_AXES and resample in _SUPPORTS and length - size >= size // 16:
+        if wide:
+            return _cut_wide(image, size, length, start, resample)
+        cut = _cut_down_first if _down_first(image, size, length) else _cut_tall
+        return cut(image, size, length, start, resample)
     resized = image.resize((length, size) if wide else (size, length), resample)
     left, top = (start, 0) if wide else (0, start)
     return resized.crop((left, top, left + size, top + size))
 
 
-# PIL resizes across and then down, rounding to 8 bits in between. Two calls of one axis each are the same to the bit,
-# and what the crop takes away need not go through both.
+# PIL resizes one axis and then the other, rounding to 8 bits in between. Two calls of one axis each are the same to the
+# bit if they come in its order, and what the crop takes away need not go through both.
 
 
-def _across(image: Image.Image, size: int, length: int, start: int, resample: Image.Resampling) -> Image.Image:
-    """A wide image: cropped before it is resized down."""
+def _down_first(image: Image.Image, width: int, height: int) -> bool:
+    """Whether Pillow 13.0 resizes down before across: where it shrinks the height by over twice what it does the width.
+
+    Never for wide images, whose width shrinks by more, or not at all when the height does not.
+    """
+    return image.height - height > max(0, 2 * (image.width - width))
+
+
+def _cut_wide(image: Image.Image, size: int, length: int, start: int, resample: Image.Resampling) -> Image.Image:
+    """Across, then down: cropped before it is resized down."""
     narrow = image.resize((length, image.height), resample).crop((start, 0, start + size, image.height))
     return narrow.resize((size, size), resample)
 
 
-def _down(image: Image.Image, size: int, length: int, start: int, resample: Image.Resampling) -> Image.Image:
-    """A tall image: only the rows that the crop is made of are resized across."""
+def _cut_down_first(image: Image.Image, size: int, length: int, start: int, resample: Image.Resampling) -> Image.Image:
+    """Down, then across: cropped before it is resized across."""
+    low = image.resize((image.width, length), resample).crop((0, start, image.width, start + size))
+    return low.resize((size, size), resample)
+
+
+def _cut_tall(image: Image.Image, size: int, length: int, start: int, resample: Image.Resampling) -> Image.Image:
+    """Across, then down: only the rows that the crop is made of are resized across."""
     scale = image.height / length
     reach = _SUPPORTS[resample] * max(scale, 1) + 2
     first = max(0, math.floor((start + 0.5) * scale - reach))
