@@ -14,8 +14,8 @@ from tandem.search.stores.milvus.client import CHANGING, FINAL, INDEX, INDEX_KIN
 from tandem.search.stores.milvus.fields import PROPERTY, FieldMapping
 from tandem.search.stores.milvus.index_choice import HNSW, IVF_RABITQ, large_index, parse_version, search_parameters
 from tandem.search.stores.milvus.search import Search
-from tandem.search.stores.milvus.store import view_of
-from tandem.search.stores.protocol import Schema
+from tandem.search.stores.milvus.store import MilvusStore, view_of
+from tandem.search.stores.protocol import Records, Schema
 
 skip_without("pymilvus")
 import pymilvus  # noqa: E402
@@ -27,6 +27,7 @@ class Recorder(pymilvus.MilvusClient):
     """A client of a server of some version with one collection: it answers what it must, and keeps what it is asked."""
 
     version = ""
+    count = 0  # of its records
 
     def __init__(self, *_: object, **__: object) -> None:
         self.index: dict[str, Any] = {"index_type": "FLAT"}
@@ -53,14 +54,14 @@ class Recorder(pymilvus.MilvusClient):
 
     def flush(self, *_: object, **__: object) -> None: ...
 
-    release_collection = drop_index = load_collection = flush
+    release_collection = drop_index = load_collection = upsert = flush
 
     def search(self, _: str, **named: Any) -> list[list[object]]:
         self.searches.append(named)
         return [[] for _ in named["data"]]
 
     def query(self, *_: object, **__: object) -> list[dict[str, int]]:
-        return [{"count(*)": 0}]
+        return [{"count(*)": self.count}]
 
     def close(self) -> None: ...
 
@@ -109,7 +110,8 @@ def test_a_server_of_2_6_gets_rabitq_and_is_asked_so(connection: Connection) -> 
     connection.build_large_index("photos__1")
     assert client.index["index_type"] == "IVF_RABITQ"
     built = client.index.get("params", client.index)
-    assert {name: built[name] for name in ("nlist", "refine", "refine_type")} == dict(IVF_RABITQ.parameters)
+    as_built = {name: built[name] for name in ("nlist", "refine", "refine_type")}
+    assert as_built == {"nlist": 1024, "refine": True, "refine_type": "SQ8"}  # without refining, bits alone decide
     assert list(dict.fromkeys(client.states)) == [CHANGING, FINAL]
     assert client.properties[INDEX_KIND] == "IVF_RABITQ"
     assert asked(connection) == {
@@ -127,6 +129,25 @@ def test_an_earlier_server_gets_hnsw_and_is_asked_so(connection: Connection) -> 
     assert asked(connection) == {"ef": 512}
     connection.build_large_index("photos__1")  # it has one: nothing is built again
     assert connection._client.properties[INDEX_KIND] == "HNSW"
+
+
+@pytest.mark.parametrize("connection", ["v2.6.3"], indirect=True)
+@pytest.mark.parametrize(("count", "index"), [(50_000, "FLAT"), (50_001, "IVF_RABITQ")])
+def test_a_collection_is_exact_up_to_50_000_records(
+    connection: Connection, count: int, index: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "timestamp", lambda self: 1)
+    connection._client.count = count
+    view = view_of(connection, connection.address.url, False)
+    assert view is not None
+    one = Records(["a"], np.eye(8, dtype=np.float32)[:1], {"path": ["a.jpg"]})
+    MilvusStore(connection.address.url, connection, False, view).upsert(one)
+    assert connection._client.index["index_type"] == index
+
+
+@pytest.mark.parametrize(("limit", "ef"), [(10, 512), (200, 800), (16_384, 32_768)])
+def test_a_graph_is_searched_for_more_than_is_wanted_within_the_bound_of_servers(limit: int, ef: int) -> None:
+    assert search_parameters("HNSW", limit) == {"ef": ef}
 
 
 @pytest.mark.parametrize("connection", ["v2.6.3"], indirect=True)
