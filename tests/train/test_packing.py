@@ -6,6 +6,7 @@ import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,8 +52,8 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_what_is_packed(recipe: Path, tmp_path: Path) -> None:
-    lines = pack(read_recipe(recipe), tmp_path / "toy.tar")
+def test_what_is_packed(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = pack(read_recipe(recipe, [f"cache_folder={tmp_path}/cache"]), tmp_path / "toy.tar")
     with tarfile.open(tmp_path / "toy.tar") as tar:
         names = tar.getnames()
         tar.extractall(tmp_path / "there", filter="data")
@@ -66,10 +67,17 @@ def test_what_is_packed(recipe: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     assert (tmp_path / "there/data/captions.tar").read_bytes() == (tmp_path / "captions.tar").read_bytes()
     there = read_recipe(tmp_path / "there/recipe.toml")
-    assert (there.folder, there.data_root) == ("run", "data")
+    assert (there.folder, there.data_root, there.cache_folder) == ("run", "data", "")
     cache = tmp_path / "there/run/teacher.npz"
     assert teacher.words("nowhere", cache) == ["a photo of a stone.", "river", "a photo of a cloud."]
     assert set(teacher.vectors("nowhere", ["river"], cache)) > {"river", "a photo of a cloud."}
+    # A run that has begun keeps its vocabulary and its teacher's vectors: they are packed, not computed again.
+    (tmp_path / "there/run").rename(tmp_path / "run")
+    monkeypatch.setattr(teacher, "_encode", lambda *_: pytest.fail("the teacher is asked again"))
+    pack(read_recipe(recipe), tmp_path / "again.tar")
+    with tarfile.open(tmp_path / "again.tar") as tar:
+        for name in ("run/tokenizer.json", "run/teacher.npz"):
+            assert tar.extractfile(name).read() == (tmp_path / name).read_bytes()  # type: ignore[union-attr]
 
 
 def test_words_are_added_to_vectors_that_were_kept_without_them(recipe: Path, tmp_path: Path) -> None:
@@ -83,7 +91,10 @@ def test_words_are_added_to_vectors_that_were_kept_without_them(recipe: Path, tm
     ("change", "message"),
     [
         ("data_root=https://example.org/", r"names.parquet: lies at a URL, which the other machine can read too"),
+        ("init.model={other}", r"init.model: .*other is on this machine and cannot be packed"),
         ("init.image={other}", r"init.image: .*other is on this machine and cannot be packed"),
+        ("init.text={other}", r"init.text: .*other is on this machine and cannot be packed"),
+        ("distillation.model={other}", r"distillation.model: .*other is on this machine and cannot be packed"),
         ("validation.retrieval=gone.tar", r"gone.tar: no such file or folder; set data_root=FOLDER"),
         ("data_root={root}/nowhere", r"names.parquet: no such file"),
     ],
@@ -91,10 +102,12 @@ def test_words_are_added_to_vectors_that_were_kept_without_them(recipe: Path, tm
 def test_what_cannot_be_packed(recipe: Path, tmp_path: Path, change: str, message: str) -> None:
     changed = change.format(root=tmp_path, other=tmp_path / "other")
     key, _, value = changed.partition("=")
-    chosen = read_recipe(recipe, [] if key == "init.image" else [changed])
-    if key == "init.image":
+    part, _, name = key.partition(".")
+    chosen = read_recipe(recipe, [] if part in ("init", "distillation") else [changed])
+    if part in ("init", "distillation"):
         (tmp_path / "other").mkdir()
-        chosen = replace(chosen, init=replace(chosen.init, image=value))
+        settings: Any = getattr(chosen, part)
+        chosen = replace(chosen, **{part: replace(settings, **{name: value})})
     with pytest.raises((ConfigError, DataError), match=message):
         pack(chosen, tmp_path / "toy.tar")
     assert not (tmp_path / "toy.tar").exists()
@@ -105,6 +118,13 @@ def test_data_elsewhere_are_refused(recipe: Path, tmp_path: Path) -> None:
     recipe.write_text(recipe.read_text().replace('path = "names', f'path = "{tmp_path}/names'))
     with pytest.raises(ConfigError, match=r"names.parquet: is not below data_root \(.*below\)"):
         pack(read_recipe(recipe, [f"data_root={tmp_path / 'below'}"]), tmp_path / "toy.tar")
+
+
+def test_a_table_is_refused_for_its_images_stay_here(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("path,names\na.jpg,stone\n")
+    recipe.write_text(recipe.read_text().replace('path = "names.parquet"', 'path = "names.csv"'))
+    with pytest.raises(ConfigError, match=r"names.csv: a table names images that are elsewhere"):
+        pack(read_recipe(recipe), tmp_path / "toy.tar")
 
 
 @pytest.mark.slow
