@@ -1,23 +1,43 @@
 """From a model to a quantised folder: what agreement means, what the search spares, and where collections take it."""
 
+import dataclasses
 import warnings
 
 import numpy as np
 import pytest
+from support import toy
 from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors
 
+from tandem import weights
 from tandem.config import Quantization
+from tandem.engine import build as build_engine
 from tandem.errors import StoreError
+from tandem.model import Model, load
+from tandem.quantize import building, searching
 from tandem.quantize.agreement import Agreement, Answers, accuracy, agreement, overlap
 from tandem.quantize.building import Plan
 from tandem.quantize.calibration import smooths
-from tandem.quantize.samples import _split
-from tandem.quantize.searching import Search
+from tandem.quantize.quantizing import quantize
+from tandem.quantize.samples import Part, Samples, _split
+from tandem.quantize.searching import Search, answers
 from tandem.search.identity import check_model, notes_for
 
 
 def unit(rows):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def one_layer():
+    """The smallest toy: a layer in each tower."""
+    config = toy.config()
+    config = dataclasses.replace(
+        config, vision=dataclasses.replace(config.vision, layers=1), text=dataclasses.replace(config.text, layers=1)
+    )
+    return weights.Checkpoint(config, toy.tensors(config), toy.tokenizer(), "toy")
+
+
+def model_of(checkpoint):
+    return Model(checkpoint, build_engine(checkpoint.config, checkpoint.tensors, engine="openvino"))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +141,6 @@ def test_towers_of_linear_layers_are_smoothed(name, image):
 def test_nncf_finds_ranges_for_the_sites_of_both_towers():
     pytest.importorskip("nncf")
     from tandem.engine.openvino import OpenVinoEngine
-    from tandem.quantize import building
     from tandem.quantize.calibration import calibrate
 
     config = TOYS["vit"]
@@ -136,8 +155,8 @@ def test_nncf_finds_ranges_for_the_sites_of_both_towers():
     assert names | {"visual.conv1", "visual.proj"} <= set(found["image"])
     assert found["image"]["visual.transformer.resblocks.0.mlp.c_fc"].smooth.shape == (32,)
     assert all(site.smooth is None for site in found["text"].values())
-    weights = [name for name in tensors if tensors[name].ndim == 2 and "resblocks" in name]
-    made = building.build(config, tensors, building.Plan(found), weights)
+    rounded = [name for name in tensors if tensors[name].ndim == 2 and "resblocks" in name]
+    made = building.build(config, tensors, building.Plan(found), rounded)
     # Its weight is not rounded, so it has not taken the outliers that would be missing from the input
     assert found["image"]["visual.proj"].smooth is not None
     assert "visual.proj" not in made.sites
@@ -147,6 +166,45 @@ def test_nncf_finds_ranges_for_the_sites_of_both_towers():
     # 8 bits in calibrated ranges: far nearer than the wide ranges of the other tests
     assert (engine.encode_images(pixels) * reference.encode_images(pixels)).sum(1).min() > 0.995
     assert (engine.encode_texts(ids) * reference.encode_texts(ids)).sum(1).min() > 0.995
+
+
+@pytest.mark.slow
+def test_a_search_ends_with_what_was_measured_on_what_was_kept_out(monkeypatch, tmp_path):
+    """All of it on a toy: NNCF's ranges, settings for each tower, blocks that are spared, a folder that is loaded."""
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(building, "_LEAST", 128)
+    monkeypatch.setattr(searching, "ALPHAS", (None, 0.5))
+    source = model_of(one_layer())
+    shape = source.config.preprocessing.pixel_shape
+    rng = np.random.default_rng(0)
+    words = [f"{'cat ' * (1 + number % 2)}{number}" for number in range(12)]
+    parts = [
+        Part(rng.integers(0, 256, (12, *shape), dtype=np.uint8), tuple(words[start::3]), rng.integers(0, 3, 12))
+        for start in range(3)
+    ]
+    samples = Samples(*parts, ("cat", "dog", "do"), True, "random images")
+    said = []
+    made = quantize(source, samples, say=said.append)
+    about = made.quantization
+    assert (about.method, about.source, about.images, about.texts) == ("int8", "toy", 12, 4)
+    assert about.source_fingerprint == source.fingerprint
+    assert set(made.settings) == {"image", "text"}
+    assert made.checkpoint.tensors.sites
+    assert len(said) == len(set(said))
+    # The plan keeps the promise on what is chosen by, or has every block spared
+    last = next(tried for tried in reversed(made.tried) if "alone" not in tried.what)
+    assert last.agreement.holds_with_room(12) or len(about.spared) == made.blocks
+    assert made.bytes[1] < made.bytes[0]
+    # What is said of it holds for the folder, counted again on what was kept out
+    loaded = load(weights.write(made.checkpoint, tmp_path / "small"))
+    assert loaded.engine.precision == "int8"
+    assert loaded.config.quantization == about
+    texts = tuple(f"a photo of a {label}." for label in samples.classes)
+    theirs, mine = (answers(model, parts[2], texts) for model in (source, loaded))
+    found = agreement(theirs, mine)
+    for name in ("top1", "neighbours", "mixed_neighbours", "mean_cosine", "least_cosine"):
+        assert getattr(found, name) == pytest.approx(getattr(about, name), abs=1e-6), name
+    assert made.accuracy == (accuracy(theirs, parts[2].labels), accuracy(mine, parts[2].labels))
 
 
 class Named:
