@@ -4,13 +4,19 @@ Shapes: n images or texts, p patches or positions, t tokens, d the shared dimens
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
-from tandem.engine import Engine
+from tandem.engine import Engine, OverlappingEngine
 from tandem.errors import EngineError
+
+_Result = TypeVar("_Result")
 
 
 class Encoder(ABC):
@@ -30,6 +36,33 @@ class Encoder(ABC):
         """
         options = {} if normalize else {"normalize": False}  # engines of others may know unit vectors only
         return self._finite(self.engine.encode_images(pixels, **options))
+
+    def begin_pixels(self, pixels: NDArray[np.uint8] | Vectors) -> Callable[[], Vectors]:
+        """`encode_pixels`, in two steps: what this returns waits for the vectors, and raises what encoding raises.
+
+        Where the engine overlaps batches, the next one can be begun before this one's vectors are asked for; see
+        `finished`. Where it does not, they are computed when they are asked for.
+        """
+        if not self.overlaps:
+            return partial(self.encode_pixels, pixels)
+        assert isinstance(self.engine, OverlappingEngine)
+        finish = self.engine.begin_images(pixels)
+        return lambda: self._finite(finish())
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether the engine takes the next batch while it computes this one: on CUDA."""
+        return isinstance(self.engine, OverlappingEngine) and self.engine.overlaps
+
+    def finished(self, begun: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:
+        """The result of each batch that is begun, in order: a batch behind where the engine overlaps them."""
+        waiting: deque[Callable[[], _Result]] = deque()
+        for finish in begun:
+            waiting.append(finish)
+            if len(waiting) > self.overlaps:
+                yield waiting.popleft()()
+        while waiting:
+            yield waiting.popleft()()
 
     def encode_token_ids(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> Vectors:
         """Tokenized texts [n t] -> [n d]; `normalize` as above. Equal texts are encoded once.

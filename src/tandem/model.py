@@ -9,7 +9,7 @@ Shapes: n images or texts, m others, d the shared dimension, c labels, k templat
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -186,12 +186,21 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
             ahead=2 * batch_size,
             at_least=SIZE_MARGIN * preprocessing.image_size if fast_decode else None,
         )
-        for batch in batched(stream, batch_size):
-            pixels = [item for _, item in batch if not isinstance(item, ImageError)]
-            rows = (encode or self.encode_pixels)(np.stack(pixels)) if pixels else self._no_vectors()
-            each = iter(rows)  # [d], or [p w] of states
-            # Errors are copied without their traceback, which would keep the bytes of the file alive.
-            yield [(index, item.renewed() if isinstance(item, ImageError) else next(each)) for index, item in batch]
+
+        def begun() -> Iterator[Callable[[], list[tuple[int, Vectors | ImageError]]]]:
+            for batch in batched(stream, batch_size):
+                pixels = [item for _, item in batch if not isinstance(item, ImageError)]
+                finish = begin(np.stack(pixels)) if pixels else self._no_vectors
+                # Errors are copied without their traceback, which would keep the bytes of the file alive.
+                images = [(index, item.renewed() if isinstance(item, ImageError) else None) for index, item in batch]
+                yield partial(_with_vectors, images, finish)
+
+        if encode is None:
+            begin = self.begin_pixels
+            yield from self.finished(begun())
+        else:
+            begin = partial(partial, encode)  # at once, when it is asked for
+            yield from (finish() for finish in begun())
 
     def embed_images(
         self,
@@ -300,6 +309,13 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
 
     def _no_vectors(self) -> Vectors:
         return np.empty((0, self.config.embed_dim), dtype=np.float32)
+
+
+def _with_vectors(
+    images: list[tuple[int, ImageError | None]], finish: Callable[[], Vectors]
+) -> list[tuple[int, Vectors | ImageError]]:
+    each = iter(finish())  # [d], or [p w] of states
+    return [(index, next(each) if error is None else error) for index, error in images]
 
 
 def _load_again(source: str | None, fingerprint: str, options: dict[str, Any]) -> Model:

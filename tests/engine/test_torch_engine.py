@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from support.engine_toys import EVERY_DAY, TOYS, random_ids, random_pixels, random_tensors
 
+import tandem
 from tandem.config import Bert
+from tandem.encoding import Encoder
 from tandem.engine import inputs
 from tandem.errors import EngineError
+from tandem.search.indexing.entries import Entry, FileSignature
+from tandem.search.indexing.local import encoded_batches
+from tandem.search.indexing.preparing import PreparedImage
 
 torch = pytest.importorskip("torch")
 from tandem import nn  # noqa: E402
@@ -37,6 +42,8 @@ class StrictStreams(HostStreams):
         self.targets: dict[int, int] = {}  # mark of a copy -> where to
         self.sizes: list[tuple[int, ...]] = []
         self.recorded: list[tuple[int, ...]] = []
+        self.results: set[int] = set()  # marks of downloads
+        self.log: list[str] = []  # what was handed over and what was waited for, in order
 
     def upload(self, host, target, after):
         before = self.copies.get(host.data_ptr())
@@ -47,7 +54,13 @@ class StrictStreams(HostStreams):
         mark = next(self.clock)
         self.copies[host.data_ptr()], self.targets[mark] = mark, target.data_ptr()
         self.sizes.append(tuple(target.shape))
+        self.log.append("upload")
         return mark
+
+    def download(self, there):
+        host, mark = super().download(there)
+        self.results.add(mark)
+        return host, mark
 
     def mark(self):
         return next(self.clock)
@@ -56,6 +69,8 @@ class StrictStreams(HostStreams):
         self.read[self.targets[mark]] = next(self.clock)
 
     def wait(self, mark):
+        if mark in self.results:
+            self.log.append("results")
         self.waited.update(range(mark + 1))  # the computation up to a moment has waited for its copies
 
     def record(self, function, given):
@@ -104,6 +119,57 @@ def test_a_batch_crosses_the_bus_as_it_came_and_is_padded_there():
     assert len(streams.recorded) == 1
     streamed.encode_images(random_pixels(MODELS["vit"], n=3))
     assert len(streams.recorded) == 2
+
+
+OVERLAPPING = ["upload", "upload", "results", "upload", "results", "results"]  # of three batches
+
+
+class Bare(Encoder):
+    """An encoder of arrays that are ready."""
+
+    name = "toy"
+
+    def __init__(self, engine):
+        self.engine = engine
+
+
+def test_the_next_batch_crosses_the_bus_before_the_results_of_this_one_are_waited_for():
+    plain, streamed = map(Bare, engines("vit"))
+    batches = np.split(random_pixels(MODELS["vit"], n=12), 3)
+    found = list(streamed.finished(streamed.begin_pixels(batch) for batch in batches))
+    assert streamed.engine._batches.streams.log == OVERLAPPING
+    assert not plain.overlaps
+    for mine, pixels in zip(found, batches, strict=True):
+        np.testing.assert_allclose(mine, plain.encode_pixels(pixels), atol=1e-5)
+
+
+def test_images_that_stream_give_the_device_a_batch_ahead():
+    """`embed_images`, and indexing, with batches as large as those of the engine."""
+    shipped = tandem.load(precision="float32")
+    engine = TorchEngine(shipped.config, shipped.tensors, streams=StrictStreams())
+    model = tandem.Model(shipped.checkpoint, engine)
+    size = model.config.vision.image_size
+    image = np.zeros((size, size, 3), np.uint8)
+    vectors = model.embed_images([image] * (3 * LARGEST), batch_size=LARGEST, progress=False)
+    assert engine._batches.streams.log == OVERLAPPING
+    engine._batches.streams.log.clear()
+    entries = [Entry(str(i), FileSignature(1, 1, 1), str(i)) for i in range(3 * LARGEST)]
+
+    def prepared(entry):
+        return PreparedImage(entry, values={}, pixels=image)
+
+    outcomes = [each for batch in encoded_batches(prepared, entries, model, LARGEST) for each in batch]
+    assert engine._batches.streams.log == OVERLAPPING
+    np.testing.assert_allclose([outcome.vector for outcome in outcomes], vectors, atol=1e-6)
+
+
+def test_an_error_of_a_batch_that_was_begun_is_raised_in_its_turn():
+    _, streamed = map(Bare, engines("vit"))
+    good, bad = random_pixels(MODELS["vit"], n=2), np.full((2, 32, 32, 3), np.nan, np.float32)
+    found = streamed.finished(streamed.begin_pixels(batch) for batch in (good, bad, good))
+    assert len(next(found)) == 2
+    with pytest.raises(EngineError):
+        next(found)
 
 
 def test_sizes_of_batches():

@@ -7,8 +7,8 @@ Shapes: n images or texts, h height, w width, t tokens of a text, p tokens of an
 """
 
 import importlib.util
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 from tandem.config import ModelConfig, TextTower
 from tandem.errors import EngineError, MissingExtraError
@@ -72,6 +72,18 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Release what can be rebuilt from the tensors; the next call that needs it rebuilds it."""
+
+
+@runtime_checkable
+class OverlappingEngine(Protocol):
+    """What an engine offers beside `Engine` whose device takes the next batch while it computes this one."""
+
+    overlaps: bool  # whether the device in use does
+
+    def begin_images(
+        self, pixels: "NDArray[np.uint8] | NDArray[np.float32]", *, normalize: bool = True
+    ) -> "Callable[[], NDArray[np.float32]]":
+        """`encode_images`, in two steps: `pixels` are read before this returns; what it returns waits for vectors."""
 
 
 class TextEngine(Protocol):

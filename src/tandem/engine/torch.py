@@ -67,7 +67,7 @@ class TorchEngine:
         lower(self._model, self.precision)
         if streams is None and self._device.type == "cuda":
             streams = CudaStreams(self._device)
-        self._streamed = streams is not None
+        self.overlaps = streams is not None
         self._batches = Batches(self._device, streams)
         self._text_states = TorchTextEngine(config.text, self._model.text, self._device, self.precision)
         channels_first = (1, -1, *(1,) * (len(config.preprocessing.pixel_shape) - 1))
@@ -92,19 +92,23 @@ class TorchEngine:
 
     def encode_images(self, pixels: Pixels, *, normalize: bool = True) -> NDArray[np.float32]:
         """uint8 or float32 pixels in 0..255 [n h w 3] -> vectors float32 [n d], of unit length if `normalize`."""
+        return self.begin_images(pixels, normalize=normalize)()
+
+    def begin_images(self, pixels: Pixels, *, normalize: bool = True) -> Callable[[], NDArray[np.float32]]:
+        """`encode_images`, in two steps; see `OverlappingEngine`."""
         pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         step = BATCH_IMAGES[self._device.type]
         parts = (pixels[start : start + step] for start in range(0, len(pixels), step))
         function = partial(self._of_images, full=step, normalize=normalize)
         with torch.inference_mode(), self._autocast():
-            return self._batches.run(("images", normalize), function, parts, self.config.embed_dim, step)
+            return self._batches.begin(("images", normalize), function, parts, self.config.embed_dim, step)
 
     def encode_texts(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> NDArray[np.float32]:
         """Token ids int32 [n t], start and end tokens included -> vectors float32 [n d], of unit length if asked."""
         token_ids = check_token_ids(token_ids, self.config.text)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
         most, text = BATCH_TOKENS[self._device.type], self.config.text
-        cut = fixed_buckets if self._streamed else buckets
+        cut = fixed_buckets if self.overlaps else buckets
         parts = [(rows, ids) for rows, ids, *_ in cut(token_ids, text, most)]
         if parts:
             function = partial(self._of_texts, normalize=normalize)

@@ -2,7 +2,8 @@
 
 On a GPU: the copy of the next batch runs beside the computation of this one, from memory that the host cannot page out;
 batches are padded to a few fixed sizes, so that their launches are recorded once and then repeated as one; and the host
-waits once, for the last result. Knows batches, memory and the order of things; neither models nor what is computed.
+waits only when it is asked for results, which may be after it has begun the next batches. Knows batches, memory and the
+order of things; neither models nor what is computed.
 
 Shapes: n rows of all batches, b rows of one, d numbers of a row's result.
 """
@@ -53,15 +54,28 @@ class Batches:
         key: of the function, for its recordings. Batches have at most `most` rows. width: d.
         Raises `EngineError` where the memory of the device is too small even for one row.
         """
+        return self.begin(key, function, batches, width, most)()
+
+    def begin(
+        self, key: Hashable, function: Function, batches: Iterable[NDArray[np.generic]], width: int, most: int
+    ) -> Callable[[], NDArray[np.float32]]:
+        """`run`, in two steps: what this returns waits for the results. The device computes meanwhile, where it can."""
         if self.streams is None:
             found = [function(to_device(batch, self.device)).cpu().numpy() for batch in batches]
-            return np.concatenate(found) if found else np.empty((0, width), np.float32)
+            whole = np.concatenate(found) if found else np.empty((0, width), np.float32)
+            return lambda: whole
         with self._lock, self.streams.here():
             results = [self._one(key, function, batch, most) for batch in batches]
             if not results:
-                return np.empty((0, width), np.float32)
-            self.streams.wait(self.streams.mark())
-            return torch.cat(results).cpu().numpy()
+                return lambda: np.empty((0, width), np.float32)
+            host, there = self.streams.download(torch.cat(results))
+        return partial(self._finish, host, there)
+
+    def _finish(self, host: Tensor, there: Mark) -> NDArray[np.float32]:
+        assert self.streams is not None
+        with self.streams.here():
+            self.streams.wait(there)
+        return host.numpy().copy()  # memory that is pinned is scarce
 
     def forget(self) -> None:
         """Drop what was recorded, and the memory that it keeps."""

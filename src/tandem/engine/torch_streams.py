@@ -31,6 +31,10 @@ class Streams(Protocol):
         """Copy to the device on the copies' stream, which waits for `after`; returns before it is done."""
         ...
 
+    def download(self, there: Tensor) -> tuple[Tensor, Mark]:
+        """Memory of the host, and when it has what `there` has, which was computed before; returns before it has."""
+        ...
+
     def mark(self) -> Mark:
         """The moment up to which the computing stream has work now."""
         ...
@@ -76,6 +80,12 @@ class CudaStreams:
                 self._copies.wait_event(after)
             target.copy_(host, non_blocking=True)
             return self.mark()
+
+    def download(self, there: Tensor) -> tuple[Tensor, Mark]:
+        # On the computing stream, behind what computes it and before what computes the next batch
+        host = torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
+        host.copy_(there, non_blocking=True)
+        return host, self.mark()
 
     def mark(self) -> Mark:
         # Who waits sleeps, and leaves the core to those who decode
@@ -123,6 +133,9 @@ class HostStreams:
     def upload(self, host: Tensor, target: Tensor, after: Mark | None) -> Mark:
         target.copy_(host)
         return object()
+
+    def download(self, there: Tensor) -> tuple[Tensor, Mark]:
+        return there.clone(), self.mark()
 
     def mark(self) -> Mark:
         return object()

@@ -8,6 +8,7 @@ line and no screen.
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -89,17 +90,21 @@ def encoded_batches(
     batch_size: int,
 ) -> Generator[list[PreparedImage | FinishedShard], None, None]:
     """What is unread, prepared in threads while batches of it are encoded; in order, with vectors."""
-    with contextlib.closing(in_order(prepared, unread, ahead=2 * batch_size)) as prepared_images:
+
+    def begun() -> Iterator[Callable[[], list[PreparedImage | FinishedShard]]]:
         batch: list[PreparedImage | FinishedShard] = []
         fresh = 0
         for outcome in prepared_images:
             batch.append(outcome)
             fresh += isinstance(outcome, PreparedImage) and outcome.pixels is not None
             if fresh == batch_size or len(batch) >= 8 * batch_size:
-                yield encoded(batch, model)
+                yield _begun(batch, model)
                 batch, fresh = [], 0
         if batch:
-            yield encoded(batch, model)
+            yield _begun(batch, model)
+
+    with contextlib.closing(in_order(prepared, unread, ahead=2 * batch_size)) as prepared_images:
+        yield from model.finished(begun())
 
 
 def encoded(batch: Sequence[PreparedImage | FinishedShard], model: "Model") -> list[PreparedImage | FinishedShard]:
@@ -107,21 +112,40 @@ def encoded(batch: Sequence[PreparedImage | FinishedShard], model: "Model") -> l
 
     Raises `EngineError` where that is so of all of several.
     """
+    return _begun(batch, model)()
+
+
+def _begun(
+    batch: Sequence[PreparedImage | FinishedShard], model: "Model"
+) -> Callable[[], list[PreparedImage | FinishedShard]]:
+    """`encoded`, in two steps: what this returns waits for the vectors."""
     pixels = [item.pixels for item in batch if isinstance(item, PreparedImage) and item.pixels is not None]
     if not pixels:
-        return list(batch)
-    rows: Sequence[Vectors | str]
+        return partial(list, batch)
     try:
-        rows = list(model.encode_pixels(np.stack(pixels)))  # [n h w 3] -> [n d]
+        vectors = model.begin_pixels(np.stack(pixels))  # [n h w 3] -> [n d]
     except (EngineError, MemoryError) as error:
-        rows = [_vector_or_reason(model, each) for each in pixels]
-        if len(rows) > 1 and all(isinstance(row, str) for row in rows):
-            raise EngineError(str(error) or "not enough memory for any image") from None
-    found = iter(rows)
-    return [
-        _with(item, next(found)) if isinstance(item, PreparedImage) and item.pixels is not None else item
-        for item in batch
-    ]
+        vectors = partial(_raise, error)  # when the batch's turn has come
+
+    def finish() -> list[PreparedImage | FinishedShard]:
+        rows: Sequence[Vectors | str]
+        try:
+            rows = list(vectors())
+        except (EngineError, MemoryError) as error:
+            rows = [_vector_or_reason(model, each) for each in pixels]
+            if len(rows) > 1 and all(isinstance(row, str) for row in rows):
+                raise EngineError(str(error) or "not enough memory for any image") from None
+        found = iter(rows)
+        return [
+            _with(item, next(found)) if isinstance(item, PreparedImage) and item.pixels is not None else item
+            for item in batch
+        ]
+
+    return finish
+
+
+def _raise(error: Exception) -> Vectors:
+    raise error
 
 
 def _vector_or_reason(model: "Model", pixels: NDArray[np.uint8]) -> Vectors | str:
