@@ -8,10 +8,13 @@ from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors,
 
 from tandem.config import Quantization
 from tandem.engine import build as build_engine
+from tandem.engine import build_text
+from tandem.engine.compiled import core
 from tandem.engine.openvino import OpenVinoEngine
 from tandem.errors import EngineError, WeightsError
 from tandem.quantize import building
 from tandem.quantize.calibration import Site, sites_of
+from tandem.towers.blocks import block_of, tower_of
 from tandem.towers.parts.int8 import Int8, QuantizedTensors, quantized
 from tandem.weights.checkpoint import Checkpoint, fingerprint
 from tandem.weights.quantized import quantized_tensors
@@ -137,8 +140,49 @@ def test_precisions_and_engines_that_a_quantised_model_has_not_are_refused():
             build_engine(config, made, precision=precision)
     with pytest.raises(EngineError, match="tandem quantize"):
         build_engine(config, tensors, precision="int8")
-    with pytest.raises(EngineError, match="computed by openvino"):
-        build_engine(config, made, engine="torch")
+    light = building.build(config, tensors, building.Plan(), ["visual.transformer.resblocks.0.mlp.c_fc.weight"])
+    with pytest.raises(EngineError, match="only keeps its weights in int8"):
+        build_engine(config, light, precision="int8")
+    for quantised in (made, light):
+        with pytest.raises(EngineError, match="computed by openvino"):
+            build_engine(config, quantised, engine="torch")
+        with pytest.raises(EngineError, match="computed by openvino"):
+            build_text(config.text, config.embed_dim, quantised, engine="torch")
+
+
+def test_int8_weights_of_linear_layers_stay_int8_in_memory_and_those_of_convolutions_do_not():
+    """What docs/quantize.md says of --weights-only: a fact of OpenVINO's, which other versions may change."""
+    from tandem.openvino_import import PartialShape, Type, op, ov
+
+    def weight(*shape):
+        scale = np.full((32, *(1,) * (len(shape) - 1)), 0.5, np.float32)
+        return op.multiply(op.convert(op.constant(np.ones(shape, np.int8)), "f32"), op.constant(scale))
+
+    flat, square = (op.parameter(PartialShape(shape), Type.f32) for shape in ([-1, 64], [-1, 64, 4, 4]))
+    for entry, product, kept in (
+        (flat, op.matmul(flat, weight(32, 64), False, True), True),
+        (square, op.convolution(square, weight(32, 64, 3, 3), [1, 1], [1, 1], [1, 1], [1, 1]), False),
+    ):
+        compiled = core().compile_model(ov.Model([product], [entry], "one"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        nodes = compiled.get_runtime_model().get_ordered_ops()
+        constants = [node for node in nodes if node.get_rt_info()["layerType"].astype(str) == "Const"]
+        assert any(node.get_output_element_type(0) == Type.i8 for node in constants) == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "block"),
+    [
+        ("visual.transformer.resblocks.3.attn.in_proj_q", "visual.transformer.resblocks.3"),
+        ("transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.0"),
+        ("visual.layer2.1.conv1", "visual.layer2.1"),
+        ("visual.stages.1.blocks.2.mlp.fc1", "visual.stages.1.blocks.2"),
+        ("visual.proj", "image ends"),
+        ("text_projection", "text ends"),
+    ],
+)
+def test_names_tell_blocks_and_towers(name, block):
+    assert block_of(name) == block
+    assert tower_of(block) == tower_of(name) == ("text" if block.startswith(("text", "trans")) else "image")
 
 
 GOOD = {

@@ -129,8 +129,7 @@ def build(
     if _chosen(engine, device, precision) == "torch":
         from tandem.engine.torch import TorchEngine
 
-        if getattr(tensors, "sites", ()):
-            raise EngineError("engine: a quantised model is computed by openvino on a CPU; for torch, load its source")
+        _check_for_torch(tensors)
         return TorchEngine(config, tensors, device, precision)
     from tandem.engine.openvino import OpenVinoEngine
 
@@ -150,6 +149,7 @@ def build_text(
     if _chosen(engine, device, precision) == "torch":
         from tandem.engine.torch_text import TorchTextEngine
 
+        _check_for_torch(tensors)
         return TorchTextEngine.from_arrays(text, embed_dim, tensors, device, precision)
     from tandem.engine.openvino_text import OpenVinoTextEngine
 
@@ -173,6 +173,14 @@ def _chosen(engine: EngineName, device: str | None, precision: Precision) -> Eng
     elif not _installed("openvino"):
         raise EngineError("openvino is not installed; install it with: pip install openvino")
     return engine
+
+
+def _check_for_torch(tensors: "Mapping[str, NDArray[np.generic]]") -> None:
+    """Raises `EngineError` for quantised tensors: torch would compute in floating point what was measured in int8."""
+    from tandem.towers.parts.int8 import is_quantized
+
+    if is_quantized(tensors):
+        raise EngineError("engine: a quantised model is computed by openvino on a CPU; for torch, load its source")
 
 
 def available_precisions(device: str | None = None) -> tuple[str, ...]:

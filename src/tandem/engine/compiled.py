@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tandem.engine.memory import ReleasePages
 from tandem.errors import EngineError
 from tandem.processor import has_bfloat16
+from tandem.towers.parts.int8 import is_quantized, multiplies_int8
 from tandem.towers.parts.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -119,12 +120,17 @@ def device_name(device: str | None) -> str:
 
 def precision_name(device: str, precision: str, tensors: Tensors) -> str:
     """The precision to compute in. Raises `EngineError` for one that the device, or the model, does not have."""
-    if getattr(tensors, "sites", ()):
+    if multiplies_int8(tensors):
         if precision in ("auto", "int8"):
             return "int8"
         raise EngineError(
             f"precision: this model is quantised and computes in int8, not in {precision!r}; leave precision out, or "
             "load the model that it was made from"
+        )
+    if precision == "int8" and is_quantized(tensors):
+        raise EngineError(
+            "precision: this model only keeps its weights in int8, and computes in float32, or in bfloat16 where the "
+            "device has it; leave precision out"
         )
     if precision == "int8":
         raise EngineError(

@@ -36,7 +36,7 @@ from tandem.engine.openvino_text import OpenVinoTextEngine
 from tandem.engine.token_trie import BATCH_NODES, token_tries
 from tandem.processor import cores
 from tandem.towers import has_part
-from tandem.towers.parts.int8 import QuantizedTensors, WithoutRanges
+from tandem.towers.parts.int8 import WithoutRanges, is_quantized
 from tandem.towers.parts.tensors import Tensors, size_of, stored_arrays
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class OpenVinoEngine:
             in_numpy = has_part(self.config.vision if tower == "image" else self.config.text, "arrays")
             if compiled or not in_numpy or self.device != "CPU" or self.precision not in BEGIN_IN_NUMPY:
                 return False
-            if isinstance(self._tensors, QuantizedTensors):
+            if is_quantized(self._tensors):
                 return False  # numpy would compute every weight anew
             self._computed_in_numpy[tower] += amount
             return self._computed_in_numpy[tower] <= allowance

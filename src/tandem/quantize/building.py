@@ -3,7 +3,6 @@
 Shapes: o outputs, i inputs, p parts.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.config import ModelConfig
-from tandem.quantize.calibration import TOWERS, Arrays, Site, Tower
+from tandem.quantize.calibration import Arrays, Site
+from tandem.towers.blocks import TOWERS, Tower, block_of
 from tandem.towers.parts.int8 import (
     COLUMN_SCALE,
     INPUT,
@@ -27,7 +27,6 @@ from tandem.towers.parts.int8 import (
 
 _LEAST = 4096  # numbers in a weight that is rounded: less saves nothing
 _COLUMNS = ("visual.proj", "text_projection")  # matrices [i o]
-_BLOCK = re.compile(r"^(.*?(?:resblocks|stages|layer|layer\d|stem)\.\d+(?:\.blocks\.\d+)?)\.")
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,6 @@ class Plan:
     def sparing(self, blocks: Collection[str]) -> "Plan":
         """The same with these blocks spared, too."""
         return Plan(self.sites, self.spared | frozenset(blocks))
-
-
-def tower_of(name: str) -> Tower:
-    """Whose tensor, or site, this is."""
-    return "image" if name.startswith("visual.") else "text"
-
-
-def block_of(name: str) -> str:
-    """The block of a tensor or a site; what is in none belongs to the ends of its tower."""
-    found = _BLOCK.match(name)
-    return found[1] if found else f"{tower_of(name)} ends"
 
 
 def blocks(config: ModelConfig, tensors: Arrays) -> tuple[str, ...]:

@@ -11,17 +11,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.config import ModelConfig
 from tandem.errors import MissingExtraError
+from tandem.towers.blocks import Tower, tower_of
 from tandem.weights.names import shape_and_dtype
 
-Tower = Literal["image", "text"]
-TOWERS: tuple[Tower, ...] = ("image", "text")
 Arrays = Mapping[str, NDArray[Any]]
 Batch = Sequence[NDArray[Any]]  # what a tower's graph takes
 
@@ -48,7 +47,7 @@ def check_installed() -> None:
 
 def smooths(tensors: Arrays, tower: Tower) -> bool:
     """Whether outliers of a tower's inputs can move into its weights: most of these are of linear layers."""
-    mine = [name for name in tensors if name.startswith("visual.") == (tower == "image")]
+    mine = [name for name in tensors if tower_of(name) == tower]
     ranks = [len(shape_and_dtype(tensors, name)[0]) for name in mine]
     return ranks.count(2) > ranks.count(4)
 

@@ -59,7 +59,8 @@ def card(quantized: Quantized) -> str:
     about = quantized.quantization
     how = {
         "int8": "Weights and what they are multiplied with have eight bits",
-        "int8-weights": "Weights have eight bits, everything else computes in floating point",
+        "int8-weights": "Weights have eight bits in the file, and in memory those of linear layers and embeddings; "
+        "everything computes in floating point",
     }[about.method]
     spared = f" Spared: {', '.join(about.spared)}." if about.spared else ""
     settings = "".join(f" {tower} tower: {words}." for tower, words in quantized.settings.items())

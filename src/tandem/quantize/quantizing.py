@@ -14,7 +14,8 @@ from tandem.quantize.calibration import check_installed
 from tandem.quantize.samples import Samples
 from tandem.quantize.searching import Say, Search, Tried, answers, with_tensors
 from tandem.quantize.speeds import speeds
-from tandem.weights.checkpoint import Checkpoint, stored
+from tandem.towers.parts.int8 import stored
+from tandem.weights.checkpoint import Checkpoint
 
 Method = Literal["int8", "int8-weights"]
 METHODS: tuple[Method, ...] = get_args(Method)

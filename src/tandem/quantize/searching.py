@@ -13,9 +13,10 @@ from tandem.engine.openvino import OpenVinoEngine
 from tandem.model import Model
 from tandem.prompts import DEFAULT_TEMPLATE, fill
 from tandem.quantize.agreement import Agreement, Answers, agreement
-from tandem.quantize.building import Plan, block_of, blocks, build, weights
-from tandem.quantize.calibration import TOWERS, Site, Tower, calibrate, smooths
+from tandem.quantize.building import Plan, blocks, build, weights
+from tandem.quantize.calibration import Site, calibrate, smooths
 from tandem.quantize.samples import Part, Samples, image_batches, text_batches
+from tandem.towers.blocks import TOWERS, Tower, block_of, tower_of
 from tandem.towers.parts.int8 import QuantizedTensors
 
 ALPHAS = (None, 0.3, 0.5, 0.7)  # of SmoothQuant; None: none of it
@@ -119,7 +120,7 @@ class Search:
         tensors = build(self.model.config, self.model.tensors, plan, self.names)
         engine = OpenVinoEngine(self.model.config, tensors)
         rounded = {block_of(name) for name in self.names} - plan.spared
-        if any(block.startswith("visual.") or block == "image ends" for block in rounded):
+        if any(tower_of(block) == "image" for block in rounded):
             mine, theirs = engine.encode_images(self.pixels[:_COMPARED]), self.source.images[:_COMPARED]
         else:
             texts = self.samples.dev.texts[:_COMPARED]
@@ -128,11 +129,7 @@ class Search:
 
     def _other(self, tower: Tower) -> frozenset[str]:
         """All blocks of the other tower."""
-        return frozenset(
-            block
-            for block in self.all_blocks()
-            if (block.startswith("visual.") or block == "image ends") != (tower == "image")
-        )
+        return frozenset(block for block in self.all_blocks() if tower_of(block) != tower)
 
 
 def with_tensors(model: Model, tensors: QuantizedTensors) -> Model:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tandem.config import Activation, ModelConfig, to_dict
-from tandem.towers.parts.int8 import QuantizedTensors
+from tandem.towers.parts.int8 import stored
 
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
@@ -31,6 +31,11 @@ class Checkpoint:
     tokenizer: "Tokenizer"
     source: str  # where it was read from, as messages say it
 
+    @property
+    def stored(self) -> Mapping[str, np.ndarray]:
+        """The arrays as a file holds them: of quantised tensors int8, scales and ranges."""
+        return stored(self.tensors)
+
 
 def fingerprint(checkpoint: Checkpoint) -> str:
     """Hex SHA-256 over the weights (name, dtype, shape, bytes), the configuration and the tokenizer.
@@ -41,17 +46,12 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     plain = {key: value for key, value in to_dict(checkpoint.config).items() if key not in NOT_FINGERPRINTED}
     digest.update(json.dumps(plain, sort_keys=True).encode())
     digest.update(b"\0" + checkpoint.tokenizer.to_json().encode() + b"\0")
-    tensors = stored(checkpoint.tensors)
+    tensors = checkpoint.stored
     for name in sorted(tensors):
         array = tensors[name]
         digest.update(f"{name} {array.dtype.name} {list(array.shape)}\0".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def stored(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """The arrays as a file holds them: of quantised tensors int8, scales and ranges."""
-    return tensors.stored if isinstance(tensors, QuantizedTensors) else tensors
 
 
 def with_activation(config: ModelConfig, activation: Activation) -> ModelConfig:

@@ -8,7 +8,7 @@ import numpy as np
 from tandem.config import Activation, ModelConfig, from_dict, to_dict
 from tandem.errors import ConfigError, WeightsError
 from tandem.files import write_json
-from tandem.weights.checkpoint import Checkpoint, stored, with_activation
+from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.json_files import read_json
 from tandem.weights.quantized import quantized_tensors
 from tandem.weights.safetensors_file import write_safetensors
@@ -47,4 +47,4 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write the model's files into an empty folder."""
     write_json(folder / CONFIG, to_dict(checkpoint.config))
     checkpoint.tokenizer.save(folder)
-    write_safetensors(folder / WEIGHTS, stored(checkpoint.tensors), {"format": "tandem"})
+    write_safetensors(folder / WEIGHTS, checkpoint.stored, {"format": "tandem"})

@@ -7,7 +7,8 @@ then lie in the weights (SmoothQuant, Xiao et al. 2023).
 Shapes: o outputs, i inputs, p parts of a stacked weight, c channels.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,19 @@ def quantized(weight: NDArray[Any], smooth: Array | None = None) -> Int8:
     return Int8(ints, scale, smooth)
 
 
-class QuantizedTensors(Mapping[str, np.ndarray]):
+class Int8Tensors(Mapping[str, np.ndarray], ABC):
+    """Arrays by name that offer some of themselves as int8: what graphs ask of tensors beside the arrays."""
+
+    @abstractmethod
+    def int8(self, name: str) -> Int8 | None:
+        """A weight as int8 with the outputs first; None for one that is kept in floating point."""
+
+    def range_of(self, site: str) -> Range | None:
+        """The range of a site's input; None where the site computes in floating point."""
+        return None
+
+
+class QuantizedTensors(Int8Tensors):
     """A model's arrays by name, some kept as int8. Asked for by name, an array is float, computed anew each time.
 
     stored: arrays as their file holds them. An int8 one has its scales beside it, under its own name and a suffix, and
@@ -81,7 +94,6 @@ class QuantizedTensors(Mapping[str, np.ndarray]):
         self._names = [name for name in stored if "::" not in name]
 
     def int8(self, name: str) -> Int8 | None:
-        """A weight as int8 with the outputs first; None for one that is kept in floating point."""
         array = self.stored.get(name)
         if array is None or array.dtype != np.int8:
             return None
@@ -91,7 +103,6 @@ class QuantizedTensors(Mapping[str, np.ndarray]):
         return Int8(array, self.stored[name + SCALE], smooth)
 
     def range_of(self, site: str) -> Range | None:
-        """The range of a site's input; None where the site computes in floating point."""
         limits = self.stored.get(site + INPUT)
         return None if limits is None else Range(limits[0], limits[1], self.stored.get(site + SHIFT))
 
@@ -122,8 +133,8 @@ class QuantizedTensors(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-class WrappedTensors(Mapping[str, np.ndarray]):
-    """The same arrays by name. What else tensors offer, such as `int8`, is for who wraps them to say."""
+class WrappedTensors(Int8Tensors):
+    """The same arrays by name. Which of them are int8 is for who wraps them to say."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         self._tensors = tensors
@@ -149,12 +160,25 @@ class WithoutRanges(WrappedTensors):
 
 
 def int8_of(tensors: Mapping[str, np.ndarray], name: str) -> Int8 | None:
-    """`QuantizedTensors.int8`; None for tensors of any other kind."""
-    found: Callable[[str], Int8 | None] | None = getattr(tensors, "int8", None)
-    return found(name) if found else None
+    """`Int8Tensors.int8`; None for tensors of any other kind."""
+    return tensors.int8(name) if isinstance(tensors, Int8Tensors) else None
 
 
 def range_of(tensors: Mapping[str, np.ndarray], site: str) -> Range | None:
-    """`QuantizedTensors.range_of`; None for tensors of any other kind."""
-    found: Callable[[str], Range | None] | None = getattr(tensors, "range_of", None)
-    return found(site) if found else None
+    """`Int8Tensors.range_of`; None for tensors of any other kind."""
+    return tensors.range_of(site) if isinstance(tensors, Int8Tensors) else None
+
+
+def is_quantized(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether they are a quantised model's, some of them kept as int8."""
+    return isinstance(tensors, QuantizedTensors)
+
+
+def multiplies_int8(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether some sites multiply eight bits with eight bits; else int8 is only how weights are kept."""
+    return isinstance(tensors, QuantizedTensors) and bool(tensors.sites)
+
+
+def stored(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """The arrays as a file holds them: of quantised tensors int8, scales and ranges."""
+    return tensors.stored if isinstance(tensors, QuantizedTensors) else tensors

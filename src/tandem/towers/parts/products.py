@@ -73,6 +73,7 @@ def convolve(
     limits, bias = range_of(tensors, site), folded.bias
     weight: Int8 | NDArray[np.float32]
     if limits is None:
+        # OpenVINO computes linear layers from int8 weights, and convolutions from float32 that it makes of them first
         weight = folded.kernel.astype(np.float32)
     else:
         x = _rounded(x, limits, None)

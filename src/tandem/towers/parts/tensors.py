@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.towers.parts.int8 import stored
+
 Tensors = Mapping[str, NDArray[np.generic]]
 
 
@@ -30,15 +32,11 @@ def split_qkv(tensors: Tensors, name: str) -> Sequence[NDArray[np.generic]]:
 
 def stored_arrays(tensors: Tensors) -> Iterator[NDArray[np.generic]]:
     """The arrays as they lie in memory or in a file, none of them computed."""
-    stored: Tensors | None = getattr(tensors, "stored", None)
-    if stored is not None:  # quantised: asked for by name, it would be computed in floating point
-        yield from stored.values()
-        return
-    for name in tensors:
-        yield from parts(tensors, name)
+    kept = stored(tensors)
+    for name in kept:
+        yield from parts(kept, name)
 
 
 def size_of(tensors: Tensors, name: str) -> int:
     """How many numbers a tensor has, without computing or stacking it."""
-    stored: Tensors | None = getattr(tensors, "stored", None)
-    return sum(part.size for part in ([stored[name]] if stored is not None else parts(tensors, name)))
+    return sum(part.size for part in parts(stored(tensors), name))
