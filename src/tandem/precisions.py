@@ -25,6 +25,9 @@ from tandem.processor import processor
 from tandem.weights.checkpoint import Checkpoint
 from tandem.weights.known_fingerprints import Known, fingerprint_of
 
+_OF_OWN_WEIGHTS = ("float32", "bfloat16")
+_LONGEST_PATH = 4096  # characters
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -105,11 +108,27 @@ def _stand_in(choice: Choice) -> Checkpoint | None:
 def chosen(fingerprint: str) -> Choice | None:
     """What was chosen for a model on this machine; None where nothing was measured, or with other versions."""
     plain = _document().get(fingerprint)
+    if plain is None:
+        return None
     try:
-        found = None if plain is None else fields.read(Choice, plain)
+        found = fields.read(Choice, plain)
+        if found.fingerprint == fingerprint and _is_sound(found.best) and _is_sound(found.same_weights, own=True):
+            return found
     except TandemError:
-        return None  # a damaged file: measured again
-    return found if found is not None and found.fingerprint == fingerprint else None
+        pass
+    warnings.warn(
+        f"{path_of_choices()}: what it says of a model is damaged, and auto is float32; tandem models --explain "
+        "measures again",
+        stacklevel=4,
+    )
+    return None
+
+
+def _is_sound(candidate: Candidate, *, own: bool = False) -> bool:
+    """Whether it can be loaded as it says; `own`: with the model's own weights."""
+    if candidate.folder is None:
+        return candidate.precision in _OF_OWN_WEIGHTS and candidate.method is None
+    return not own and len(candidate.folder) <= _LONGEST_PATH
 
 
 def remember(choice: Choice) -> Path:

@@ -1,17 +1,21 @@
 """`tandem quantize`, what `tandem models --explain` says of it, and which commands `auto` may give its model to."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support.commands import one_line
 
 import tandem as package
-from tandem import precisions, sample_photos
+from tandem import precisions, sample_photos, weights
 from tandem.cli.commands import classify
+from tandem.config import Quantization
 from tandem.errors import TandemError
 from tandem.model import load
 from tandem.precisions import Candidate
-from tandem.quantize import explaining
+from tandem.quantize import building, explaining
+from tandem.quantize.calibration import Site
 
 
 @pytest.mark.slow
@@ -131,3 +135,37 @@ def test_without_sample_photos_the_extra_is_named(tandem, model_folder, monkeypa
     assert "tandem models --explain needs scikit-image and scikit-learn" in said
     assert "tandem-clip[quantize]" in said
     assert not precisions.path_of_choices().exists()
+
+
+@pytest.fixture(scope="module")
+def int8_folder(model_folder, tmp_path_factory):
+    """A model that multiplies eight bits, with one range."""
+    read = weights.read(model_folder)
+    name = next(each for each in read.tensors if each.endswith("c_fc.weight"))
+    site = Site(np.float32(-8), np.float32(8), None, None)
+    plan = building.Plan({"image": {name.removesuffix(".weight"): site}})
+    made = building.build(read.config, read.tensors, plan, [name])
+    about = Quantization("int8", "toy", weights.fingerprint(read), 9, 9, 1, 1, 1, 1, 1)
+    config = dataclasses.replace(read.config, name="toy int8", quantization=about)
+    target = tmp_path_factory.mktemp("int8") / "toy-int8"
+    return str(weights.write(dataclasses.replace(read, config=config, tensors=made), target))
+
+
+def test_commands_say_of_a_quantised_model_what_they_want_instead(tandem, int8_folder, tmp_path):
+    explained = one_line(tandem("models", "--explain", int8_folder))
+    assert "is quantised already: explain toy, which it was made from" in explained
+    again = one_line(tandem("quantize", int8_folder, tmp_path / "twice", "--weights-only"))
+    assert "is quantised already: quantise toy, which it was made from" in again
+    alone = one_line(tandem("verify", int8_folder))
+    assert "computes in int8 alone: there is nothing to compare it with; give its source with --against" in alone
+
+
+def test_a_search_names_the_model_that_answered(collection, int8_folder, tandem):
+    found = tandem("search", collection, "a cat", "--model", int8_folder, "--json")
+    assert found.json["model"] == {"name": "toy int8", "fingerprint": load(int8_folder).fingerprint}
+    assert tandem("search", collection, "a cat", "--json").json["model"]["name"] == "toy"
+
+
+def test_what_cannot_go_together_is_refused(tandem, model_folder):
+    assert "--explain and --for cannot go together" in one_line(tandem("models", "--explain", "x", "--for", "cpu"))
+    assert "--explain and --measure" in one_line(tandem("models", "--explain", "x", "--measure", "y"))

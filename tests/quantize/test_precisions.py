@@ -13,7 +13,9 @@ from tandem.config import Quantization
 from tandem.model import Model, load
 from tandem.precisions import Candidate, Choice
 from tandem.quantize import building, explaining
+from tandem.quantize.agreement import Answers
 from tandem.quantize.explaining import choice_of, outdated
+from tandem.quantize.samples import Part, Samples
 from tandem.weights import known_fingerprints
 
 AGREES = {"top1": 1.0, "neighbours": 1.0, "mixed_neighbours": 1.0, "mean_cosine": 1.0, "least_cosine": 1.0}
@@ -65,6 +67,7 @@ INT8 = candidate("int8", 40, 30, folder="f", fingerprint="q", method="int8")
         ([candidate("bfloat16", 20, 18), INT8], "int8", "bfloat16", "3.5 times"),
         ([INT8], "int8", "float32", "3.5 times"),
         ([candidate("bfloat16", 20, 18, kept=False)], "float32", "float32", "nothing that keeps the promise"),
+        ([dataclasses.replace(INT8, keeps_promise=False)], "float32", "float32", "nothing that keeps the promise"),
         ([candidate("bfloat16", 10.5, 10.5)], "float32", "float32", "nothing that keeps the promise"),
     ],
 )
@@ -192,3 +195,89 @@ def test_a_choice_is_outdated_where_its_candidates_are_others(read, small, monke
     assert outdated(choice(read, stand_in(small, folder="moved")), model) == "moved is gone"
     monkeypatch.setattr(explaining.engines, "available_precisions", lambda: ("float32", "bfloat16"))
     assert outdated(choice(read, stand_in(small)), model) == "the precisions of the device are others"
+
+
+def test_what_is_remembered_of_others_stays(read, small, tmp_path):
+    precisions.remember(choice(read))
+    precisions.remember(dataclasses.replace(choice(read), fingerprint="other"))
+    assert precisions.chosen(weights.fingerprint(read)) == choice(read)
+    for fingerprint, folder in (("a", small), ("b", small), ("a", small), ("a", tmp_path)):
+        precisions.remember_folder(fingerprint, folder)
+    assert precisions.quantised_folders("a") == precisions.quantised_folders("b") == [str(small)]  # tmp_path has none
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"same_weights": {"precision": "float16"}},
+        {"same_weights": {"precision": "int8"}},
+        {"same_weights": {"folder": "elsewhere"}},
+        {"best": {"precision": "int8", "folder": None}},
+        {"best": {"folder": "x" * 100_000}},
+        {"best": {"fingerprint": 7}},
+    ],
+)
+def test_a_damaged_choice_is_float32_with_a_warning(folder, read, small, changes):
+    path = precisions.remember(choice(read, stand_in(small)))
+    document = json.loads(path.read_text())
+    (entry,) = document["models"].values()
+    for key, values in changes.items():
+        entry[key] |= values
+    path.write_text(json.dumps(document))
+    with pytest.warns(UserWarning, match="damaged, and auto is float32"):
+        found = load(folder, allow_quantized=True)
+    assert (found.fingerprint, found.engine.precision) == (weights.fingerprint(read), "float32")
+
+
+@pytest.fixture
+def measured(folder, small, read, tmp_path, monkeypatch):
+    """What is measured of the toy and a quantised model, beside one of another source and a damaged one."""
+    digest = weights.fingerprint(read)
+
+    def copied(name, **changes):
+        shutil.copytree(small, tmp_path / name)
+        file = tmp_path / name / "config.json"
+        plain = json.loads(file.read_text())
+        plain["quantization"] |= changes
+        file.write_text(json.dumps(plain))
+        precisions.remember_folder(digest, tmp_path / name)
+        return str(tmp_path / name)
+
+    def measure(**changes):
+        mine = copied("mine", **changes)
+        copied("stranger", source_fingerprint="0" * 64)
+        (tmp_path / "broken").mkdir()
+        (tmp_path / "broken" / "config.json").write_text("{")
+        precisions.remember_folder(digest, tmp_path / "broken")
+        rng = np.random.default_rng(0)
+        size = read.config.preprocessing.image_size
+        part = Part(np.zeros((12, size, size, 3), np.uint8), ("a cat", "a dog", "cat dog"))
+        samples = Samples(part, part, part, ("cat", "dog"), False, "")
+        vectors = rng.standard_normal((12, 8)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        monkeypatch.setattr(explaining, "answers", lambda *_: Answers(vectors, vectors, vectors))
+        monkeypatch.setattr(explaining, "gather", lambda *_, **__: samples)
+        monkeypatch.setattr(explaining, "speeds", lambda models, _: {key: (9 if key else 1,) * 2 for key in models})
+        monkeypatch.setattr(explaining.engines, "available_precisions", lambda: ("float32",))
+        said = []
+        return explaining.measure(load(folder, engine="openvino", precision="float32"), said.append), mine, said
+
+    return measure
+
+
+def test_candidates_are_the_models_own_and_their_card_counts(measured, read, small):
+    choice, mine, said = measured(top1=0.991, neighbours=0.951, least_cosine=0.9)
+    assert [each.folder for each in choice.candidates] == [None, mine]
+    made = choice.candidates[1]
+    assert (made.top1, made.neighbours, made.keeps_promise, made.name) == (0.991, 0.951, True, "int8 weights")
+    assert choice.best == made
+    assert choice.fingerprint == choice.same_weights.fingerprint == weights.fingerprint(read)
+    assert made.fingerprint == weights.fingerprint(weights.read(small))
+    assert sum("left out" in each for each in said) == 2
+
+
+@pytest.mark.parametrize("card", [{"top1": 0.98}, {"neighbours": 0.9}, {"least_cosine": 1.1}])
+def test_what_is_not_good_or_computes_otherwise_here_is_shown_and_not_chosen(measured, card):
+    choice, mine, _ = measured(**{"least_cosine": 0.9, **card})
+    assert [(each.folder, each.keeps_promise) for each in choice.candidates] == [(None, True), (mine, False)]
+    assert choice.best.folder is None

@@ -35,15 +35,21 @@ def outdated(choice: Choice, model: Model) -> str | None:
 
 
 def measure(model: Model, say: Say = lambda _: None) -> Choice:
-    """The choice for a model that was loaded in float32; it is not kept. Raises `TandemError`."""
+    """The choice for a model that was loaded in float32; it is not kept. Raises `TandemError`.
+
+    Precisions are compared with float32 on sample pictures. What a quantised model agrees on is what its card says,
+    measured on better pictures; here is only seen that this machine computes what its maker's did.
+    """
     samples = gather(model, purpose="tandem models --explain")
     part = Part(
         np.concatenate([samples.dev.pixels, samples.held_out.pixels]), samples.dev.texts + samples.held_out.texts
     )
     names = tuple(fill(label, DEFAULT_TEMPLATE)[0] for label in samples.classes)
-    models: dict[str | tuple[str, Quantization], Model] = {"float32": model}
+    found = {"": answers(model, part, names)}
+    models: dict[str, Model] = {"": model}  # by folder, or precision
     for precision in engines.available_precisions():
         if precision != "float32":
+            say(f"comparing {precision}")
             built = engines.build(
                 model.config,
                 model.tensors,
@@ -51,33 +57,37 @@ def measure(model: Model, say: Say = lambda _: None) -> Choice:
                 precision=precision,  # type: ignore[arg-type]  # one that the device has
             )
             models[precision] = Model(model.checkpoint, built, orient=model.orient)
-    for folder, about in _folders(model).items():
-        models[folder, about] = load(folder, engine="openvino")
-    reference = answers(model, part, names)
-    found = {}
-    for key, each in models.items():
-        say(f"comparing {key if isinstance(key, str) else key[0]}")
-        found[key] = agreement(reference, answers(each, part, names))
+            found[precision] = answers(models[precision], part, names)
+    quantised = _folders(model, say)
+    for folder in quantised:
+        say(f"comparing {folder}")
+        try:
+            made = load(folder, engine="openvino")
+            found[folder] = answers(made, part, names)
+            models[folder] = made
+        except TandemError as error:
+            say(f"left out: {error}")
     say("timing")
     rates = speeds(models, part)
-    measured = []
+    candidates = []
     for key, each in models.items():
-        place = None if isinstance(key, str) else key[0]
+        about, here = quantised.get(key), agreement(found[""], found[key])
+        judged = here if about is None else about
         images, texts = rates[key]
-        measured.append(
+        candidates.append(
             Candidate(
                 precision=each.engine.precision,
-                folder=place,
-                method=None if isinstance(key, str) else key[1].method,
-                fingerprint=each.fingerprint if place else model.fingerprint,
+                folder=None if about is None else key,
+                method=None if about is None else about.method,
+                fingerprint=model.fingerprint if about is None else each.fingerprint,
                 images_per_second=images,
                 texts_per_second=texts,
-                top1=found[key].top1,
-                neighbours=found[key].neighbours,
-                keeps_promise=found[key].is_good,
+                top1=judged.top1,
+                neighbours=judged.neighbours,
+                keeps_promise=judged.is_good and (about is None or here.mean_cosine >= about.least_cosine),
             )
         )
-    return choice_of(model, tuple(measured))
+    return choice_of(model, tuple(candidates))
 
 
 def choice_of(model: Model, candidates: tuple[Candidate, ...]) -> Choice:
@@ -97,15 +107,18 @@ def choice_of(model: Model, candidates: tuple[Candidate, ...]) -> Choice:
     return Choice(model.name, model.fingerprint, best, same_weights, reason, candidates)
 
 
-def _folders(model: Model) -> dict[str, Quantization]:
-    """The quantised models on this machine that were made from this one, and were found good when they were made."""
+def _folders(model: Model, say: Say = lambda _: None) -> dict[str, Quantization]:
+    """The quantised models on this machine that were made from this one; others in their place are left out."""
     found = {}
     for folder in quantised_folders(model.fingerprint):
         try:
             about = weights.read(folder).config.quantization
-        except TandemError:
-            continue  # another program's folder by now, or damaged: no candidate
-        if about is not None and about.source_fingerprint == model.fingerprint and about.is_good:
+        except TandemError as error:
+            say(f"left out: {error}")
+            continue
+        if about is None or about.source_fingerprint != model.fingerprint:
+            say(f"left out: {folder}: no longer made from {model.name}")
+        else:
             found[folder] = about
     return found
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE
+from tandem.cli.options.model import load_source
 from tandem.cli.tables import Cell, Column, Value, print_table
 from tandem.errors import TandemError
 
@@ -82,6 +83,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.explain is not None:
+        beside = {"--for": arguments.purpose, "--measure": arguments.measure}
+        if given := next((option for option, value in beside.items() if value), None):
+            raise TandemError(f"--explain and {given} cannot go together: leave one of them out")
         return explain(arguments)
     if arguments.again:
         raise TandemError("--again goes with --explain MODEL: add it")
@@ -119,11 +123,10 @@ def run(arguments: argparse.Namespace) -> int:
 def explain(arguments: argparse.Namespace) -> int:
     """What auto means for a model, measured if it was not yet, or other candidates were."""
     from tandem import precisions
-    from tandem.model import load
     from tandem.quantize.explaining import measure, outdated
 
     with progress.waiting("loading the model"):
-        model = load(arguments.explain, engine="openvino", precision="float32")
+        model = load_source(arguments.explain, None, instead="explain")
     choice = precisions.chosen(model.fingerprint)
     if choice is not None and (why := "--again" if arguments.again else outdated(choice, model)):
         terminal.echo(f"measuring again: {why}")
@@ -146,11 +149,11 @@ def explain(arguments: argparse.Namespace) -> int:
     columns = (
         Column("precision"),
         Column("images/s", right=True),
-        Column("texts/s", right=True),
+        Column("texts/s", right=True, drop=1),
         Column("top-1", right=True),
-        Column("neighbours", right=True),
+        Column("neighbours", right=True, drop=2),
         Column("promise"),
-        Column("folder", drop=1),
+        Column("folder", least=16, keep_end=True),
     )
     print_table(
         columns,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE, exit_code
-from tandem.cli.options.model import add_activation
+from tandem.cli.options.model import add_activation, load_source
 from tandem.cli.tables import Column, print_table
 from tandem.files import user_path
 
@@ -55,7 +55,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tandem.model import load
     from tandem.quantize.calibration import check_installed
     from tandem.weights.writing import refuse_in_use
 
@@ -64,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.weights_only:
         check_installed()
     with progress.waiting("loading the model"):
-        model = load(arguments.source, engine="openvino", precision="float32", activation=arguments.activation)
+        model = load_source(arguments.source, arguments.activation, instead="quantise")
 
     from tandem.quantize.card import write
     from tandem.quantize.quantizing import quantize

@@ -11,6 +11,7 @@ from tandem.cli.exit_codes import exit_code
 from tandem.cli.options.images import FoundImages, find_images
 from tandem.cli.options.model import add_activation, add_engine
 from tandem.cli.tables import Cell, Column, print_table
+from tandem.errors import EngineError, TandemError
 
 if TYPE_CHECKING:
     from tandem.cli.comparing import Comparison
@@ -51,7 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.files import display_name
     from tandem.model import load
 
-    reference = load(arguments.source, precision="float32", activation=arguments.activation)
+    try:
+        reference = load(arguments.source, precision="float32", activation=arguments.activation)
+    except EngineError:  # it may be quantised, and have one precision alone
+        reference = load(arguments.source, precision="int8", activation=arguments.activation)
+        if not arguments.against:
+            raise TandemError(
+                f"{arguments.source} is quantised and computes in int8 alone: there is nothing to compare it with; "
+                "give its source with --against"
+            ) from None
     others = dict(comparing.rivals(reference, arguments))
     found = find_images([arguments.images]) if arguments.images else FoundImages(list(comparing.made_up_images()))
     images, skipped = found.images[:MOST_IMAGES], list(found.skipped)

@@ -11,6 +11,7 @@ from tandem.cli.arguments import Group, Parser, listed
 from tandem.cli.options.images import limits_of
 from tandem.config import Activation
 from tandem.engine import ENGINES, PRECISIONS
+from tandem.errors import EngineError, TandemError
 
 if TYPE_CHECKING:
     from tandem.datasets.dataset import Dataset
@@ -98,6 +99,23 @@ def load_model(arguments: argparse.Namespace, *, allow_quantized: bool = False) 
     with progress.waiting("loading the model"):
         model = load(arguments.model, **loading(arguments), allow_quantized=allow_quantized)
     describe_model(model, time.perf_counter() - began)
+    return model
+
+
+def load_source(source: str, activation: Activation | None, *, instead: str) -> "Model":
+    """A model in float32, by OpenVINO. `TandemError` for a quantised one; `instead`: what to do to its source."""
+    from tandem import weights
+    from tandem.model import load
+
+    try:
+        model = load(source, engine="openvino", precision="float32", activation=activation)
+        about = model.config.quantization
+    except EngineError:
+        about = weights.read(source, activation=activation).config.quantization
+        if about is None:
+            raise
+    if about is not None:
+        raise TandemError(f"{source} is quantised already: {instead} {about.source}, which it was made from")
     return model
 
 
