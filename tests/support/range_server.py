@@ -18,6 +18,7 @@ class RangeServer:
         self.status: list[int] = []  # of the next answers, instead of their files; 0: the connection is cut
         self.ranges = True  # False: whole files only
         self.heeds_if_match = True
+        self.versions = "ETag"  # or "Last-Modified", or neither; the second without heeding If-Unmodified-Since
         self.sent: list[tuple[str, int]] = []  # (name, bytes) of each body
         self._etags: dict[tuple[Path, int, int], str] = {}
         self.closed = False  # connections that are open end, too
@@ -72,7 +73,8 @@ class RangeServer:
                     return
                 size, etag = path.stat().st_size, about.etag(path)
                 asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-                headers = {"ETag": etag}
+                modified = self.date_time_string(int(path.stat().st_mtime))
+                headers = {name: {"ETag": etag, "Last-Modified": modified}[name] for name in about.versions.split()}
                 if about.heeds_if_match and self.headers.get("If-Match", etag) != etag:
                     self._send(412, b"", headers)
                     return

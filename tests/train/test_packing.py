@@ -15,6 +15,7 @@ from support import run_toys
 from tandem.errors import ConfigError, DataError
 from tandem.train.objective import teacher
 from tandem.train.recipe import read_recipe
+from tandem.train.run import packing
 from tandem.train.run.packing import pack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,9 +54,13 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_is_packed(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "captions.tar").rename(tmp_path / "elsewhere/of-may.tar")
+    (tmp_path / "captions.tar").symlink_to("elsewhere/of-may.tar")
     lines = pack(read_recipe(recipe, [f"cache_folder={tmp_path}/cache"]), tmp_path / "toy.tar")
     with tarfile.open(tmp_path / "toy.tar") as tar:
         names = tar.getnames()
+        assert all(member.isreg() for member in tar)
         tar.extractall(tmp_path / "there", filter="data")
     inside = ["recipe.toml", "run/tokenizer.json", "run/teacher.npz", "data/names.parquet", "data/captions.tar"]
     assert names == inside
@@ -111,6 +116,34 @@ def test_what_cannot_be_packed(recipe: Path, tmp_path: Path, change: str, messag
     with pytest.raises((ConfigError, DataError), match=message):
         pack(chosen, tmp_path / "toy.tar")
     assert not (tmp_path / "toy.tar").exists()
+
+
+def test_links_are_followed_and_what_is_no_file_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for folder in ("cat", "dog/more"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "1.jpg").write_bytes(b"1")
+    (tmp_path / "bird").mkdir()
+    (tmp_path / "bird/2.jpg").write_bytes(b"2")
+    (root / "bird").symlink_to(tmp_path / "bird")
+    (root / "cat/2.jpg").symlink_to("../bird/2.jpg")
+    (root / "dog/round").symlink_to(root)  # training does not follow it either
+    found = [str(path.relative_to(root)) for path in packing._regular_files(root)]
+    assert found == ["bird/2.jpg", "cat/1.jpg", "cat/2.jpg", "dog/more/1.jpg"]
+    (root / "dog/3.jpg").symlink_to("gone.jpg")
+    with pytest.raises(DataError, match=r"dog/3\.jpg: a link that leads to nothing \(gone\.jpg\)"):
+        list(packing._regular_files(root))
+    (root / "dog/3.jpg").unlink()
+    os.mkfifo(root / "cat/3.jpg")
+    with pytest.raises(DataError, match=r"cat/3\.jpg: neither a file nor a folder"):
+        list(packing._regular_files(root))
+
+
+def test_whole_paths_are_refused(recipe: Path, tmp_path: Path) -> None:
+    """The other machine has none of them, and the recipe that is packed would name them."""
+    recipe.write_text(recipe.read_text().replace('path = "names', f'path = "{tmp_path}/names'))
+    with pytest.raises(ConfigError, match=r"names.parquet: another machine has no such path; name it from data_root"):
+        pack(read_recipe(recipe), tmp_path / "toy.tar")
 
 
 def test_data_elsewhere_are_refused(recipe: Path, tmp_path: Path) -> None:

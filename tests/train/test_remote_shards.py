@@ -221,6 +221,22 @@ def test_a_shard_that_changes_during_a_run_ends_it(root: Path, tmp_path: Path, h
         assert again.batch(0).pixels.tobytes() != before.pixels.tobytes()
 
 
+@pytest.mark.parametrize("told", ["Last-Modified", "nothing"])
+def test_a_server_without_etags_is_held_to_time_and_size(root: Path, tmp_path: Path, told: str) -> None:
+    content = (root / "a.tar").read_bytes()
+    (tmp_path / "a.tar").write_bytes(content)
+    with serving(tmp_path) as server:
+        server.versions = "Last-Modified" if told == "Last-Modified" else ""
+        [file] = remote.find([f"{server.url}/a.tar"], 5)
+        assert remote.read(file, 10, 20, 5) == content[10:20]
+        if told == "nothing":
+            (tmp_path / "a.tar").write_bytes(content + bytes(512))
+        else:
+            os.utime(tmp_path / "a.tar", (1000, 1000))
+        with pytest.raises(RemoteFileError, match=r"/a\.tar: it changed while it was read"):
+            remote.read(file, 10, 20, 5)
+
+
 def test_a_server_without_ranges_is_refused(server: RangeServer, tmp_path: Path) -> None:
     server.ranges = False
     with pytest.raises(RemoteFileError, match=r"its server sends no ranges of bytes; fetch the file"):

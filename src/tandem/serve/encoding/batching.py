@@ -1,9 +1,9 @@
 """Dynamic batching: concurrent requests share the encoder's batches. A bounded queue, and one thread that serves it.
 
-A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`, and longer while few wait and others
-are on their way; requests take turns in it. While the encoder computes, the next batch gathers. Items that nobody waits
-for any more (cancelled, or past their deadline) are dropped first. Work in the background is done in small batches
-while nobody else waits. Knows items and a function over a list of them: no HTTP, no images.
+A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`, or 12 ms if that is longer while
+few wait and others are on their way; requests take turns in it. While the encoder computes, the next batch gathers.
+Items that nobody waits for any more (cancelled, or past their deadline) are dropped first. Work in the background is
+done in small batches while nobody else waits. Knows items and a function over a list of them: no HTTP, no images.
 """
 
 import asyncio
@@ -52,7 +52,8 @@ class Batcher(Generic[_Item, _Result]):
 
     Args:
         max_size: items in a batch.
-        max_wait_s: the longest time that the first item of a batch waits for others.
+        max_wait_s: the longest time that the first item of a batch waits for others; at least `WAIT_FOR_OTHERS_S` while
+            fewer than `FEW` wait and others are on their way. 0: none waits, whatever is on its way.
         max_queue: items of small requests that may wait, and as many of large ones; beside those of one request that
             met none of its kind.
         max_queue_s: the longest expected wait; beyond it items are refused.

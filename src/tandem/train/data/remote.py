@@ -1,10 +1,12 @@
 """Files at URLs (`s3://`, `gs://`, `https://`) through fsspec: which there are, and ranges of their bytes.
 
-A read that a server or the network refuses is repeated for a while: a batch must be the same in every run. A file whose
-ETag is no longer that which was found at first is refused. Knows no tar, no sample and no cache.
+A read that a server or the network refuses is repeated for a while: a batch must be the same in every run. A file that
+is no longer the one that was found at first is refused: by the first that its server tells of generation, strong ETag
+and time; of a web server that tells none, by its size. Knows no tar, no sample and no cache.
 """
 
 import asyncio
+import logging
 import os
 import re
 import threading
@@ -194,11 +196,17 @@ def _new_file_system(scheme: str) -> Any:
             options = {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, and ~/.netrc
         elif scheme == "s3":  # reads are repeated here
             options = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 1}}}
-        system = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
+        if scheme == "gs":  # the plain one: fsspec's asks a second service, with retries of a minute, about folders
+            from gcsfs.core import GCSFileSystem as Opened
+        else:
+            Opened = fsspec.get_filesystem_class(scheme)
+        system = Opened(use_listings_cache=False, skip_instance_cache=True, **options)
     except ImportError:
         raise MissingExtraError(package, extra, f"reading {scheme}://") from None
     if scheme == "s3":
         system.retries = 1
+    elif scheme == "gs":
+        logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it would print the trace of what is reported here
     return system
 
 
@@ -223,7 +231,7 @@ async def _read(system: Any, file: RemoteFile, start: int, stop: int, patience_s
 
 
 async def _once(system: Any, file: RemoteFile, start: int, stop: int) -> bytes:
-    """One request. The ETag goes with it, so that no byte of another file is taken."""
+    """One request. The version goes with it, so that no byte of another file is taken."""
     scheme, etag = _scheme(file.url), _etag(file.version)
     if scheme == "s3":
         bucket, key, _ = system.split_path(file.url)
@@ -237,19 +245,31 @@ async def _once(system: Any, file: RemoteFile, start: int, stop: int) -> bytes:
     if scheme == "https":
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         session = await system.set_session()
-        async with session.get(file.url, headers=headers | ({"If-Match": etag} if etag else {})) as response:
+        since = file.version.removeprefix("Last-Modified ") if file.version.startswith("Last-Modified ") else ""
+        if etag or since:
+            headers["If-Match" if etag else "If-Unmodified-Since"] = etag or since
+        async with session.get(file.url, headers=headers) as response:
             if response.status in (404, 410):
                 raise FileNotFoundError(file.url)
             response.raise_for_status()
             if response.status != 206:
                 raise _NoRangesError
-            if etag and response.headers.get("ETag", etag) != etag:  # not every server heeds If-Match
+            answered = response.headers  # not every server heeds If-Match
+            if answered.get("ETag", etag) != etag if etag else answered.get("Last-Modified", since) != since and since:
+                raise ChangedError
+            if answered.get("Content-Range", "").rpartition("/")[2] not in ("", "*", str(file.size)):
                 raise ChangedError
             if response.content_length not in (None, stop - start):
                 raise OSError(f"it sends {response.content_length:,} bytes instead of {stop - start:,}")
             content = await response.content.readexactly(stop - start)  # no more, whatever the server sends
         return content
-    content = await system._cat_file(file.url, start=start, end=stop)
+    name, _, generation = file.version.partition(" ")
+    _, content = await system._call(
+        "GET",
+        system.url(file.url),
+        headers={"Range": f"bytes={start}-{stop - 1}"},
+        **({"ifGenerationMatch": generation} if name == "generation" else {}),
+    )
     return content
 
 
@@ -268,10 +288,10 @@ def _final(url: str, error: Exception) -> TandemError | None:
         return error
     error = _cause(error)
     kind, status = type(error).__name__, _status(error)
-    if isinstance(error, ChangedError) or status in (412, 416):
+    if isinstance(error, ChangedError | FileExistsError) or status in (412, 416):  # the second: gcsfs, of a 412
         return RemoteFileError(
-            f"{shown(url)}: it changed while it was read (another ETag or size): put the old file back, or start again "
-            "to index the new one"
+            f"{shown(url)}: it changed while it was read (another ETag, generation or size): put the old file back, or "
+            "start again to index the new one"
         )
     if isinstance(error, _NoRangesError):
         return RemoteFileError(f"{shown(url)}: its server sends no ranges of bytes; fetch the file and name its path")
@@ -279,7 +299,7 @@ def _final(url: str, error: Exception) -> TandemError | None:
         return RemoteFileError(f"{shown(url)}: no such file at this URL")
     if kind in ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "ProfileNotFound"):
         return RemoteFileError(f"{shown(url)}: no credentials for {_scheme(url)}://; {_CREDENTIALS[_scheme(url)]}")
-    if isinstance(error, PermissionError) or status in (401, 403):
+    if isinstance(error, PermissionError) or status in (401, 403) or str(error).startswith("Forbidden: "):  # gcsfs
         return RemoteFileError(f"{shown(url)}: access is refused; {_CREDENTIALS[_scheme(url)]}")
     if isinstance(error, ValueError) or kind == "ParamValidationError":
         return RemoteFileError(f"{shown(url)}: not a URL that can be read: {plain_line(str(error))}")
@@ -294,8 +314,9 @@ def _cause(error: Exception) -> Exception:
 
 def _status(error: Exception) -> int:
     """The HTTP status behind an error; 0 where there is none."""
-    if isinstance(status := getattr(error, "status", None), int):
-        return status
+    for name in ("status", "code"):  # aiohttp; gcsfs
+        if isinstance(status := getattr(error, name, None), int):
+            return status
     response = getattr(error.__cause__ or error, "response", None)  # botocore's ClientError, behind fsspec's OSError
     about = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
     return int(about.get("HTTPStatusCode", 0))
