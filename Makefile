@@ -42,7 +42,9 @@ docs: .venv/.dev
 
 # Tandem beside its peers, on an idle machine: docs/benchmarks.md. `make bench ROWS=images,files` measures these rows anew;
 # BENCH=--trial shows on any machine that all works. Peers are installed beside Tandem, never with it.
-bench: .venv/.dev .venv-bench/.done .venv-bench-openvino/.done
+bench: | $(BIN)/python
+	@PYTHONPATH=src $(BIN)/python bench/comparison/idle.py $(BENCH)
+	@$(MAKE) --no-print-directory .venv/.dev .venv-bench/.done .venv-bench-openvino/.done
 	$(BIN)/python bench/benchmark.py --rows '$(ROWS)' $(BENCH)
 
 clean:

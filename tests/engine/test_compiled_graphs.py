@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,35 @@ def test_streams_compute_a_batch_in_parts(monkeypatch: pytest.MonkeyPatch, rows:
     assert np.array_equal(graph(given), 2 * given)
     assert made == [parts]
     assert graph(given).flags.owndata
+
+
+def test_threads_take_turns_with_a_request() -> None:
+    """Its inputs and its output are one memory."""
+    from tandem.openvino_import import ov
+
+    class Request:
+        busy, seen = threading.Event(), threading.Event()
+
+        def start_async(self, inputs: list[np.ndarray], share_inputs: bool) -> None:
+            if self.busy.is_set():
+                self.seen.set()
+            self.busy.set()
+            self.output = 2 * inputs[0]
+
+        def wait(self) -> None:
+            self.seen.wait(0.1)  # for another thread, which must not come here
+            self.busy.clear()
+
+        def get_output_tensor(self, index: int) -> Any:
+            return SimpleNamespace(data=self.output)
+
+    entry = ov.op.Parameter(ov.Type.f32, ov.PartialShape([-1]))
+    graph = CompiledGraph(lambda: ov.Model([ov.opset13.relu(entry)], [entry], "any"), "CPU", "float32", [])
+    graph._requests = [Request()]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(graph, [np.full(2, 1, np.float32), np.full(2, 2, np.float32)]))
+    assert not Request.seen.is_set()
+    assert [each.tolist() for each in found] == [[2, 2], [4, 4]]
 
 
 def test_more_batches_than_streams(monkeypatch: pytest.MonkeyPatch) -> None:
