@@ -144,7 +144,7 @@ class MeasuredAgreement:
     def figures(self) -> str:
         """What was measured, in words; what collections ask of a stand-in comes last."""
         named = [f"{name} {value:.1%}" for name, value, _ in self.promised]
-        return ", ".join([*named, f"asked of the source's vectors {self.mixed_neighbours:.1%}"])
+        return ", ".join([*named, f"queries among the source's vectors {self.mixed_neighbours:.1%}"])
 
 
 PROMISE = f"top-1 {LEAST_TOP1:.0%}, ten nearest neighbours {LEAST_NEIGHBOURS:.0%}"

@@ -30,7 +30,7 @@ def test_a_folder_is_written_that_loads_like_any_other(tandem, tmp_path):
     texts = ["a dog on the beach", "two children"]
     assert (model.embed_texts(texts) * source.embed_texts(texts)).sum(1).min() > 0.999
     card = (target / "README.md").read_text()
-    assert "## Quantisation" in card
+    assert "## Quantization" in card
     assert f"{ran.json['agreement']['top1']:.1%}" in card
     again = tandem("quantize", target, tmp_path / "other", "--weights-only")
     assert "quantised already: quantise tandem-mini, which it was made from" in one_line(again)

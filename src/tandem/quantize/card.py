@@ -23,7 +23,7 @@ def verdict(quantized: Quantized) -> str:
     found = quantized.agreement
     if found.is_good:
         return f"It agrees with its source as promised ({PROMISE})."
-    return f"It falls under what is promised, and is not called good: {', '.join(found.below_promise)}."
+    return f"It agrees less with its source than promised: {', '.join(found.below_promise)}."
 
 
 def mixing(quantized: Quantized) -> str:
@@ -38,9 +38,12 @@ def rows(quantized: Quantized) -> list[tuple[str, str]]:
     """What was measured, by name."""
     found, about = quantized.agreement, quantized.quantization
     listed = [
-        ("best of " + f"{quantized.classes:,} labels, the source's", f"{found.top1:.1%} of {about.images:,} images"),
-        ("ten nearest images, the source's", f"{found.neighbours:.1%}"),
-        ("the same, asked of the source's vectors", f"{found.mixed_neighbours:.1%}"),
+        (
+            f"best of {quantized.classes:,} labels, the same as the source's",
+            f"{found.top1:.1%} of {about.images:,} images",
+        ),
+        ("ten nearest images, the same as the source's", f"{found.neighbours:.1%}"),
+        ("the same, for its queries among the source's vectors", f"{found.mixed_neighbours:.1%}"),
         ("cosine to the source, least / mean", f"{found.least_cosine:.4f} / {found.mean_cosine:.4f}"),
     ]
     if quantized.accuracy is not None:
@@ -58,28 +61,27 @@ def card(quantized: Quantized) -> str:
     """The whole README.md: the usual card, and what was measured."""
     about = quantized.quantization
     how = {
-        "int8": "Weights and what they are multiplied with have eight bits",
-        "int8-weights": "Weights have eight bits in the file, and in memory those of linear layers and embeddings; "
-        "everything computes in floating point",
+        "int8": "Weights, and the inputs of linear layers and convolutions, have eight bits",
+        "int8-weights": "Weights have eight bits in the file; in memory, those of linear layers and embeddings do",
     }[about.method]
-    spared = f" Spared: {', '.join(about.spared)}." if about.spared else ""
+    spared = f" Kept in float32: {', '.join(about.spared)}." if about.spared else ""
     settings = "".join(f" {tower} tower: {words}." for tower, words in quantized.settings.items())
     lines = [
         model_card(quantized.checkpoint.config, "tandem").rstrip(),
         "",
-        "## Quantisation",
+        "## Quantization",
         "",
         f"{how}; made from {about.source} (fingerprint {about.source_fingerprint[:12]}). {len(about.spared)} of "
-        f"{quantized.blocks} blocks keep the source's precision.{spared}{settings}",
+        f"{quantized.blocks} blocks stay in float32.{spared}{settings}",
         "",
         f"{verdict(quantized)} {mixing(quantized)}",
         "",
-        "| measured on what was kept out of calibration | |",
+        "| on held-out images and texts | |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows(quantized)),
         "",
-        f"Images and texts: {quantized.samples}; {about.images:,} images and {about.texts:,} texts were kept out. "
-        f"Speed: {quantized.processor}, while it was quantised.",
+        f"Images and texts: {quantized.samples}; {about.images:,} images and {about.texts:,} texts were held out. "
+        f"Speed: on {quantized.processor}, measured during quantization.",
         "",
     ]
     return "\n".join(lines)

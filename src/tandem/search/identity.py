@@ -190,8 +190,8 @@ def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
         if not about.mixes:
             raise StoreError(
                 f"{url} holds vectors of {about.source}; {model.name} agrees with it too little to be mixed with them "
-                f"({about.figures}; needed: {PROMISE}, the same asked of the source's vectors): leave the model out, "
-                "or make a collection of its own"
+                f"({about.figures}; needed: {PROMISE}, also for its queries among the source's vectors): leave the "
+                "model out, or make a collection of its own"
             )
         warnings.warn(f"{url}: {model.name} stands in for {about.source}: {about.figures}", stacklevel=3)
     elif theirs != model.fingerprint and notes.get("mixes_with") == model.fingerprint:

@@ -38,7 +38,7 @@ COMMANDS = {
     "train": "train a model from a recipe",
     "interpolate": "average a model and its fine-tuned version",
     "convert": "rewrite a model in another format",
-    "quantize": "make a model of eight bits, faster and smaller",
+    "quantize": "convert a model to int8: faster and smaller",
     "verify": "check that two models, formats or precisions give the same vectors",
     "models": "list what can be loaded by name",
     "demo": "see it work on sample photos",

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Make a model of eight bits: faster, a quarter of the size of float32, and loaded like any other. It is "
-        "calibrated on a part of the images and texts, chosen by another, and measured on the rest against its source; "
-        "what agrees too little keeps the source's precision. What was measured is written into its model card.",
+        "Quantize a model to int8: faster on CPUs, up to four times smaller, and loaded like any other. One part of "
+        "the images and texts calibrates, a second one chooses the settings, and on the rest the model is compared "
+        "with its source; blocks that lose too much stay in float32. The figures are written into its model card.",
         "tandem quantize ViT-B/32 b32-int8 --images photos",
         "tandem quantize ViT-B/32 b32-int8 --images imagenet/val --texts captions.txt",
         "tandem quantize ViT-B/32 b32-small --weights-only",
@@ -31,8 +31,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--images",
         metavar="DIR",
-        help="a folder of photos like those that the model is for, up to 2,000 of them, or any data set that tandem "
-        "evaluate takes: with labels, accuracy is measured, too (default: sample pictures, which say less)",
+        help="a folder of photos like those that you will use the model on, up to 2,000 of them, or any data set that "
+        "tandem evaluate takes: with labels, accuracy is measured, too (default: sample pictures, which say less)",
     )
     parser.add_argument(
         "--texts",
@@ -42,12 +42,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--weights-only",
         action="store_true",
-        help="keep weights in eight bits and compute in floating point: needs no calibration",
+        help="keep only the weights in eight bits: needs no calibration",
     )
     parser.add_argument(
         "--no-search",
         action="store_true",
-        help="round every block with the usual settings, whatever it agrees; quick, and said in the model card",
+        help="quantize every block with the default settings, whatever the agreement; quick",
     )
     add_activation(parser, "as for tandem classify")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
