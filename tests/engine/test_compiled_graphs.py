@@ -89,6 +89,37 @@ def test_more_batches_than_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     assert graph.each([]) == []
 
 
+def test_threads_that_share_a_graph_take_turns() -> None:
+    """Each gets its own answer: nothing is started before the one before has been read."""
+    from tandem.openvino_import import ov
+
+    entry = ov.op.Parameter(ov.Type.f32, ov.PartialShape([-1]))
+    doubled = ov.Model([ov.opset13.multiply(entry, ov.opset13.constant(np.float32(2)))], [entry], "doubled")
+    graph = CompiledGraph(lambda: doubled, "CPU", "float32", [])
+    real, log, second = graph._requests[0], [], threading.Event()
+
+    class Request:
+        def start_async(self, inputs: list[np.ndarray], **options: bool) -> None:
+            log.append("started")
+            if len(log) > 1:
+                second.set()
+            real.start_async(inputs, **options)
+
+        def wait(self) -> None:
+            real.wait()
+            second.wait(0.1)  # for the other thread, which must not come here
+
+        def get_output_tensor(self, index: int) -> Any:
+            log.append("read")
+            return real.get_output_tensor(index)
+
+    graph._requests = [Request()]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(graph, [np.full(3, number, np.float32) for number in (1, 2)]))
+    assert [each.tolist() for each in found] == [[2.0] * 3, [4.0] * 3]
+    assert log == ["started", "read"] * 2
+
+
 @pytest.mark.parametrize(("weights", "device", "streams"), [(10**9, "CPU", 3), (10, "CPU", 1), (10**9, "GPU", 1)])
 def test_a_small_tower_is_computed_by_a_thread_for_each_core(
     monkeypatch: pytest.MonkeyPatch, weights: int, device: str, streams: int

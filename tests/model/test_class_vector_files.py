@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import toy
 
-from tandem import class_vector_files, engine, model, prompts, version
+from tandem import class_vector_files, engine, files, model, prompts, version
 from tandem.class_vector_files import ClassVectorFile
 from tandem.engine import build
 from tandem.home import cache_folder
@@ -38,6 +38,12 @@ def test_vectors_are_read_again_to_the_bit() -> None:
 def test_others_do_not_find_them(changed: dict[str, object]) -> None:
     ClassVectorFile(KEY).write(ROWS)
     assert ClassVectorFile({**KEY, **changed}).read() is None
+
+
+def test_files_of_another_format_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    ClassVectorFile(KEY).write(ROWS)
+    monkeypatch.setattr(class_vector_files, "FORMAT", class_vector_files.FORMAT + 1)
+    assert ClassVectorFile(KEY).read() is None
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "renamed", "longer", "folder", "pipe"])
@@ -83,6 +89,88 @@ def test_what_was_not_used_for_longest_goes_first(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(class_vector_files, "MAX_BYTES", 80)
     made[1].write(ROWS)  # larger than a quarter of all
     assert not made[1].path.exists()
+
+
+def test_only_class_vectors_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process is writing beside them, under a name of its own, is older than all of them."""
+    monkeypatch.setattr(class_vector_files, "MAX_BYTES", 230)  # four of 56 bytes
+    first = ClassVectorFile({**KEY, "number": 0})
+    first.write(ROWS)
+    others = [files.temporary_path(first.path), first.path.parent / "notes.txt"]
+    for path in others:
+        path.write_bytes(bytes(200))
+        os.utime(path, (1, 1))
+    made = [ClassVectorFile({**KEY, "number": number}) for number in range(1, 6)]
+    for file in made:
+        file.write(ROWS)
+    assert all(path.exists() for path in others)
+    assert sum(file.path.exists() for file in (first, *made)) == 4  # the others do not count
+
+
+def labelled(**how: object) -> Model:
+    """A model whose class vectors are kept on disk, whatever the number of labels."""
+    config = toy.config()
+    seed = how.pop("seed", 0)
+    assert isinstance(seed, int)
+    checkpoint = Checkpoint(config, toy.tensors(config, seed), toy.tokenizer(), "toy")
+    made = Model(checkpoint, build(config, checkpoint.tensors, **how))  # type: ignore[arg-type]
+    assert made.fingerprint  # else nothing is looked up for few labels
+    return made
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "PROMPTS_ON_DISK", 1)
+
+
+@pytest.mark.usefixtures("few")
+def test_models_of_other_weights_have_class_vectors_of_their_own() -> None:
+    """Of the same name, shapes and labels."""
+    first, other = labelled(), labelled(seed=1)
+    theirs = first.class_vectors(["cat", "dog"], "a {}")
+    mine = other.class_vectors(["cat", "dog"], "a {}")
+    np.testing.assert_allclose(mine, other.embed_texts(["a cat", "a dog"]), atol=1e-6)
+    assert np.abs(mine - theirs).max() > 0.01
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize(("name", "value"), [("precision", "bfloat16"), ("device", "gpu"), ("name", "torch")])
+def test_a_model_that_computes_in_another_way_has_class_vectors_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    asked: list[str] = []
+
+    def embedded(self: Model, texts: list[str], **options: str) -> np.ndarray:
+        asked.append(getattr(self.engine, name))
+        return np.ones((len(texts), self.config.embed_dim), np.float32)
+
+    monkeypatch.setattr(Model, "embed_texts", embedded)
+    other = labelled()
+    setattr(other.engine, name, value)
+    for each in (labelled(), other, labelled()):
+        each.class_vectors(["cat", "dog"], "a {}")
+    assert asked == [getattr(labelled().engine, name), value]
+
+
+@pytest.mark.usefixtures("few")
+def test_the_same_prompts_of_fewer_labels_are_averaged() -> None:
+    several = labelled().class_vectors(["cat", "dog"], "a {}")
+    one = labelled().class_vectors(["a"], ["{} cat", "{} dog"])
+    assert one.shape == (1, several.shape[1])
+    np.testing.assert_allclose(one, [several.sum(0) / np.linalg.norm(several.sum(0))], atol=1e-6)
+
+
+@pytest.mark.usefixtures("few")
+def test_long_labels_are_cut_or_split_as_they_were_asked_for() -> None:
+    """In memory and on disk: one model asks for both, and another for the second alone."""
+    labels = ["cat " * 100 + "dog", "fish"]
+    asked = labelled()
+    cut, split = (asked.class_vectors(labels, "{}", long=long) for long in ("truncate", "split"))
+    again = labelled().class_vectors(labels, "{}", long="split")
+    np.testing.assert_allclose(split, asked.embed_texts(labels, long="split"), atol=1e-6)
+    np.testing.assert_array_equal(again, split)
+    assert np.abs(cut[0] - split[0]).max() > 1e-3
+    np.testing.assert_allclose(cut[1], split[1], atol=1e-6)
 
 
 def test_a_model_computes_many_labels_once(monkeypatch: pytest.MonkeyPatch) -> None:

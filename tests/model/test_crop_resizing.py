@@ -35,6 +35,21 @@ def test_every_pixel_is_that_of_the_whole_image(interpolation: str, size: tuple[
             assert np.array_equal(pixels.preprocess(image, preprocessing), expected), (mode, model_size)
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+@pytest.mark.parametrize(("mode", "channels"), [("RGBA", 4), ("LA", 2)])
+def test_what_is_transparent_weighs_nothing_while_it_is_resized(interpolation: str, mode: str, channels: int) -> None:
+    """PIL multiplies colours by alpha for that, and divides again: two resizes would round twice in between."""
+    for width, height in ((97, 31), (31, 97)):
+        noise = np.random.default_rng(width).integers(0, 256, (height, width, channels), dtype=np.uint8)
+        image = Image.fromarray(noise, mode)
+        made = pixels.preprocess(image, Preprocessing(24, interpolation=interpolation))  # type: ignore[arg-type]
+        assert np.array_equal(made, whole(image, 24, pixels._FILTERS[interpolation]))
+        opaque = image.copy()
+        opaque.putalpha(255)
+        beside = pixels.preprocess(opaque, Preprocessing(24, interpolation=interpolation))  # type: ignore[arg-type]
+        assert (made != beside).mean() > 0.5  # so that alpha is seen to matter
+
+
 def shapes() -> list[tuple[int, int, int, str, str]]:
     """Width, height, model's size, filter and mode: tiny and long ones by chance, and screens of phones."""
     chance = random.Random(15)
