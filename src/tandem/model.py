@@ -75,6 +75,8 @@ def load(
         precision = cast(engines.Precision, chosen)
     else:
         checkpoint = weights.read(source, activation=activation)
+    if precision == "int8":
+        precisions.name_quantised(checkpoint)
     for note in checkpoint.config.notes.values():
         warnings.warn(note, stacklevel=2)
     built = engines.build(checkpoint.config, checkpoint.tensors, engine=engine, device=device, precision=precision)

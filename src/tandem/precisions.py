@@ -18,7 +18,7 @@ from typing import Any
 from tandem import engine as engines
 from tandem import fields, version, weights
 from tandem.config import Activation
-from tandem.errors import TandemError
+from tandem.errors import EngineError, TandemError
 from tandem.files import write_json
 from tandem.home import data_folder
 from tandem.processor import processor
@@ -147,6 +147,17 @@ def path_of_choices() -> Path:
 def quantised_folders(fingerprint: str) -> list[str]:
     """The folders that `tandem quantize` wrote on this machine from a model, those that are still there."""
     return [folder for folder in _folders().get(fingerprint, ()) if (Path(folder) / "config.json").is_file()]
+
+
+def name_quantised(checkpoint: Checkpoint) -> None:
+    """Of a model that is not quantised, name those that were made of it here. Raises `EngineError` if there are any."""
+    if checkpoint.config.quantization is not None or not _folders():
+        return
+    if folders := quantised_folders(weights.fingerprint(checkpoint)):
+        raise EngineError(
+            f"precision: int8 is for quantised models; of {checkpoint.source} there are on this machine: "
+            f"{', '.join(folders)}: load one of them"
+        )
 
 
 def remember_folder(fingerprint: str, folder: Path) -> None:

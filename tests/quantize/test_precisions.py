@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from support import toy
 
+from tandem import engine as engines
 from tandem import precisions, weights
 from tandem.config import Quantization
+from tandem.errors import EngineError
 from tandem.model import Model, load
 from tandem.precisions import Candidate, Choice
 from tandem.quantize import building, explaining
@@ -118,11 +120,22 @@ def test_a_quantised_model_is_loaded_only_where_nothing_is_bound_to_the_fingerpr
     assert load(folder, precision="float32", allow_quantized=True).fingerprint == weights.fingerprint(read)
 
 
-def test_without_it_auto_is_the_best_precision_of_the_same_weights(folder, read, small):
+def test_without_it_auto_is_the_best_precision_of_the_same_weights(folder, read, small, monkeypatch):
     own = candidate("bfloat16", 5, 5, fingerprint=weights.fingerprint(read))
     precisions.remember(choice(read, stand_in(small), own))
     assert precisions.resolve(folder)[1] == "bfloat16"
     assert precisions.resolve(folder, allow_quantized=True)[1] == "auto"
+    asked = []
+
+    def build(config, tensors, **how):
+        asked.append(how["precision"])
+        raise EngineError("stop here")
+
+    monkeypatch.setattr(engines, "build", build)
+    for options in ({}, {"device": "cpu"}, {"engine": "torch"}, {"device": "gpu"}, {"precision": "float32"}):
+        with pytest.raises(EngineError):
+            load(folder, **options)
+    assert asked == ["bfloat16", "bfloat16", "auto", "auto", "float32"]  # of this machine's CPU, by OpenVINO
 
 
 @pytest.mark.parametrize("changed", ["weights", "tokenizer"])
@@ -281,3 +294,13 @@ def test_what_is_not_good_or_computes_otherwise_here_is_shown_and_not_chosen(mea
     choice, mine, _ = measured(**{"least_cosine": 0.9, **card})
     assert [(each.folder, each.keeps_promise) for each in choice.candidates] == [(None, True), (mine, False)]
     assert choice.best.folder is None
+
+
+def test_int8_of_a_model_that_is_not_quantised_names_those_that_are(folder, read, small):
+    with pytest.raises(EngineError, match="make one with `tandem quantize"):
+        load(folder, precision="int8")
+    precisions.remember_folder(weights.fingerprint(read), small)
+    with pytest.raises(EngineError, match=f"on this machine: {small}: load one of them"):
+        load(folder, precision="int8")
+    with pytest.raises(EngineError, match="computes in float"):
+        load(small, precision="int8")
