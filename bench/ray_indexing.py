@@ -4,7 +4,7 @@
 
 JPEGs of 460 x 390 with ViT-B/32 (random weights), into an empty collection each time. The sides take turns; each figure
 is the median of its rounds. Both are measured from the moment when all their models are loaded until everything is in
-the collection; how long it took until then stands below, since a run of any length pays it once.
+the collection; how long it took until then stands below: workers live as long as the run, which pays it once.
 
 Processor time for an image is that of this process, of Ray's own processes, and of the workers: what another process on
 the same cores does to the rate, it hardly does to that.
@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import tandem
 from tandem.model import Model
 from tandem.search.identity import notes_for, schema_for
 from tandem.search.indexing import local, on_ray
+from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.run import IndexingOptions, open_sources
 from tandem.search.stores.backends import create_store
@@ -45,8 +46,8 @@ def measuring_worker(folder: str) -> type:
             super().__init__(*given)
             self._write("ready")
 
-        def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-            for answer in super().__call__(batch):
+        def __call__(self, entries: Sequence[Entry]) -> Iterator[Any]:
+            for answer in super().__call__(entries):
                 self._write("done")
                 yield answer
 

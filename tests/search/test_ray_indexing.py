@@ -6,7 +6,7 @@ import pickle
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tandem.errors import MissingExtraError, TandemError
 from tandem.image_source import Limits
 from tandem.model import Model, load
 from tandem.search.indexing import local, on_ray
-from tandem.search.indexing.preparing import DecodeOptions
+from tandem.search.indexing.entries import Entry, FileSignature
 from tandem.search.indexing.progress import IndexingProgress
 from tandem.search.indexing.run import IndexingOptions, IndexingReport, IndexingRun, open_sources
 
@@ -80,8 +80,8 @@ def test_four_workers_one_of_which_is_killed_end_in_the_same_collection(
     class Mortal(on_ray._Worker):
         """The first of all workers that has embedded something is killed before anybody hears of it."""
 
-        def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
-            for answer in super().__call__(batch):
+        def __call__(self, entries: Sequence[Entry]) -> Iterator[Any]:
+            for answer in super().__call__(entries):
                 with contextlib.suppress(FileExistsError), died.open("x") as file:
                     file.write(str(os.getpid()))
                     file.flush()
@@ -142,9 +142,9 @@ def test_images_that_kill_every_worker_end_the_run_in_one_line(tmp_path: Path, m
         def __init__(self, *_: Any) -> None:
             pass
 
-        def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        def __call__(self, entries: Sequence[Entry]) -> Iterator[Any]:
             os.kill(os.getpid(), signal.SIGKILL)
-            yield batch
+            yield entries
 
     monkeypatch.setattr(on_ray, "_Worker", Doomed)
     monkeypatch.setattr(on_ray, "RETRIES", 0)
@@ -188,6 +188,41 @@ def test_workers_have_cores_of_their_own(tmp_path: Path, monkeypatch: pytest.Mon
         os.close(lock)
 
 
+@pytest.mark.usefixtures("cluster")
+def test_workers_are_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images there are; tasks are small, and shards end behind all of theirs."""
+    model = load(toy.folder(tmp_path / "model"))
+    toy.write_images(tmp_path / "images", 13)
+    tar = tar_of(tmp_path / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)})
+    began = tmp_path / "began"
+
+    class Counted(on_ray._Worker):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            with began.open("a") as file:
+                file.write("x")
+
+    monkeypatch.setattr(on_ray, "_Worker", Counted)
+    monkeypatch.setattr(on_ray, "BATCHES_A_TASK", 1)
+    named = (tmp_path / "images", tar)
+    report = run(tmp_path / "home", model, *named, workers=2)
+    assert (report.added, report.total) == (18, 18)
+    assert began.read_text() == "xx"
+    assert run(tmp_path / "home", model, *named, workers=2).unchanged == 18  # the shard counts as read
+
+
+def test_tasks_are_bounded_by_number_and_bytes() -> None:
+    def entry(number: int, size: int) -> Entry:
+        return Entry(str(number), FileSignature(0, 0, 0), "", content=bytes(size) if size else None)
+
+    def numbers(items: Any, workers: int = 1) -> list[list[int]]:
+        return [[int(each.path) for each in entries] for entries, _ in on_ray._tasks(items, 4, workers)]
+
+    assert numbers(entry(number, 0) for number in range(6)) == [[0, 1, 2, 3], [4, 5]]
+    quarter = on_ray.BYTES_SENT // on_ray.AHEAD // 4
+    assert numbers((entry(number, quarter) for number in range(3)), workers=2) == [[0, 1], [2]]
+
+
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"tandem-clip\[ray\]"):
@@ -214,7 +249,9 @@ def test_ray_sends_no_usage_statistics_by_default(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.filterwarnings("ignore:computing with quick_gelu")
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
-def test_workers_get_the_model_as_it_is_computed_here(engine: Any, tmp_path: Path) -> None:
+def test_workers_get_the_model_as_it_is_computed_here(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of what is sent to them: a name of an engine alone, which another machine can load the same model with."""
     pytest.importorskip(engine)
     precision: Any = "bfloat16" if engine == "torch" else available_precisions("CPU")[-1]  # not what auto gives
@@ -222,33 +259,23 @@ def test_workers_get_the_model_as_it_is_computed_here(engine: Any, tmp_path: Pat
     here = load(toy.folder(tmp_path / "model"), engine=engine, device="cpu", precision=precision, **how)
     sent: list[Any] = []
 
-    class Batches:
-        def map_batches(self, worker: Any, *, fn_constructor_args: tuple[Any, ...], **_: Any) -> "Batches":
-            sent.append((worker, fn_constructor_args))
-            return self
+    class Pool:
+        def __init__(self, ray: Any, run: IndexingRun, start: Callable[[], Any], workers: int) -> None:
+            self.encode = lambda items: start()
 
-        def iter_batches(self, **_: Any) -> list[Any]:
-            return []
-
-    class Ray:
-        class data:
-            ActorPoolStrategy = dict
-
-            @staticmethod
-            def from_items(*_: Any, **__: Any) -> Batches:
-                return Batches()
-
+    monkeypatch.setattr(on_ray, "_Pool", Pool)
+    monkeypatch.setattr(on_ray, "_start", lambda ray, given: sent.append(given))
+    monkeypatch.setattr(on_ray, "_cluster", lambda ray: contextlib.nullcontext())
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}])
     toy.write_images(tmp_path / "images", 1)
     chosen = IndexingOptions(batch_size=4)
     (tmp_path / "home").mkdir()
     with writing(tmp_path / "home") as (store, ledger), open_sources([tmp_path / "images"], chosen) as sources:
-        run = IndexingRun(store, sources, ledger, chosen)
-        with run:
-            decode_options = DecodeOptions.of(here, fast_decode=False, caption=None)
-            on_ray._round(Ray, run, list(run.unread()), on_ray._loader(here), decode_options, here.fingerprint, 2)
-    [(worker, (loader, *rest))] = sent
+        on_ray.index(store, lambda: here, sources, ledger, chosen, workers=2)
+    [(loader, *rest, cores)] = sent
+    assert cores == 2
     assert (loader.keywords["engine"], loader.keywords["device"]) == (engine, "cpu")
-    there = worker(pickle.loads(pickle.dumps(loader)), *rest).model  # as it arrives on another machine
+    there = on_ray._Worker(pickle.loads(pickle.dumps(loader)), *rest).model  # as it arrives on another machine
     assert (there.engine.name, there.engine.precision) == (engine, precision)
     assert (there.orient, there.limits, there.config.activation) == tuple(how.values())
     assert there.fingerprint == here.fingerprint

@@ -119,7 +119,7 @@ class Collection(StoreAndModel):
                 `video`.
             any_path: read files that Parquet names outside of the folder that it is in.
             batch_size: the number of images that are encoded, and committed, at once.
-            workers: index with this many encoders on Ray Data.
+            workers: index with this many encoders on Ray.
             progress: show a bar; None shows it in terminals and notebooks.
             on_progress: called a few times a second instead.
 

@@ -1,4 +1,4 @@
-"""The same pipeline on Ray Data: workers read, decode and encode entries; this process records their results.
+"""The same pipeline on Ray: workers read, decode and encode entries; this process records their results.
 
 Workers read the files themselves, so the sources must exist there under the same paths. Knows Ray; reading, preparing
 and recording are in `run`, `preparing` and `recording`.
@@ -11,11 +11,10 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from tandem.errors import MissingExtraError, StoreError, TandemError
 from tandem.model import Model, load
@@ -23,14 +22,12 @@ from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import encoded_batches
 from tandem.search.indexing.preparing import DecodeOptions, InFlight, PreparedImage, prepare
-from tandem.search.indexing.reconciling import chunks
 from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingReport, IndexingRun
 from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
 
-# Entries sent in one round: bounds this process's memory. Each round starts its workers again.
-ENTRIES_A_ROUND = 100_000
-BYTES_A_ROUND = 2**30  # of images sent along, from Parquet and compressed tars
+AHEAD = 2  # tasks that a worker has: the next one waits for it, it does not wait for the next one
+BYTES_SENT = 2**30  # of images sent along, from Parquet and compressed tars, at one time
 # Unless the user has set them. Indexing sends nothing to anyone, and Ray reports its use by default.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -68,40 +65,69 @@ def index(
             loader = _loader(model)
             with _cluster(ray):
                 cores = cores_each([node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]], workers)
-                for some in _rounds(_chain(first, unread)):
-                    _round(ray, run, some, loader, decode_options, model.fingerprint, workers, cores)
+                given = loader, decode_options, model.fingerprint, options.batch_size, cores
+                _Pool(ray, run, lambda: _start(ray, given), workers).encode(_chain(first, unread))
         return run.finish()
 
 
-def _round(
-    ray: Any,
-    run: IndexingRun,
-    items: Sequence[Entry | FinishedShard],
-    loader: Callable[[], Model],
-    decode_options: DecodeOptions,
-    fingerprint: str,
-    workers: int,
-    cores: int = 0,
-) -> None:
-    """Send entries to the workers and record their results in the order in which they arrive."""
-    entries = [item for item in items if isinstance(item, Entry)]
-    batch_size = run.options.batch_size
-    if entries:
-        workers = min(workers, len(entries))
-        blocks = max(workers, -(-len(entries) // (BATCHES_A_TASK * batch_size)))
-        batches = ray.data.from_items([{"entry": entry} for entry in entries], override_num_blocks=blocks).map_batches(
-            _Worker,
-            fn_constructor_args=(loader, decode_options, fingerprint, batch_size, cores),
-            batch_size=BATCHES_A_TASK * batch_size,
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            zero_copy_batch=False,
-            num_cpus=max(1, cores),
-            max_restarts=-1,
-            max_task_retries=RETRIES,
-        )
-        for batch in batches.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=1):
-            run.record(list(batch["image"]))
-    run.record(item for item in items if isinstance(item, FinishedShard))
+def _start(ray: Any, given: tuple[Any, ...]) -> Any:
+    """A worker on the cluster, started again where it dies."""
+    cores = max(1, given[-1])
+    return ray.remote(num_cpus=cores, max_restarts=-1, max_task_retries=RETRIES)(_Worker).remote(*given)
+
+
+class _Pool:
+    """Workers that live as long as the run: each is started when there is something for it, and none twice."""
+
+    def __init__(self, ray: Any, run: IndexingRun, start: Callable[[], Any], workers: int) -> None:
+        """start: gives another worker."""
+        self._ray, self._run, self._start, self._most = ray, run, start, workers
+        self._workers: list[Any] = []
+        self._given: dict[Any, int] = {}  # what a worker has to do, a reference of its result -> its number
+        self._shards: list[tuple[FinishedShard, set[Any]]] = []  # and what was under way when each of them ended
+
+    def encode(self, items: Iterable[Entry | FinishedShard]) -> None:
+        """Give entries to the workers, and record their results in the order in which they arrive."""
+        try:
+            for entries, shards in _tasks(items, BATCHES_A_TASK * self._run.options.batch_size, self._most):
+                if entries:
+                    number = self._free_worker()
+                    self._given[self._workers[number].encoded.remote(entries)] = number
+                self._shards += [(shard, set(self._given)) for shard in shards]
+                self._record_shards()
+            while self._given:
+                self._record_one()
+        finally:
+            for worker in self._workers:
+                self._ray.kill(worker)
+
+    def _free_worker(self) -> int:
+        """The number of a worker that has room for something; it is waited for, and others are recorded meanwhile."""
+        while True:
+            busy = Counter(self._given.values())
+            number = min(range(len(self._workers)), key=lambda each: busy[each], default=-1)
+            if (number < 0 or busy[number]) and len(self._workers) < self._most:
+                self._workers.append(self._start())
+                return len(self._workers) - 1
+            if busy[number] < AHEAD:
+                return number
+            self._record_one()
+
+    def _record_one(self) -> None:
+        [done], _ = self._ray.wait(list(self._given), num_returns=1)
+        images = self._ray.get(done)
+        for start in range(0, len(images), self._run.options.batch_size):
+            self._run.record(images[start : start + self._run.options.batch_size])
+        del self._given[done]
+        for _, under_way in self._shards:
+            under_way.discard(done)
+        self._record_shards()
+
+    def _record_shards(self) -> None:
+        """Those before which nothing is under way any more."""
+        if ended := [shard for shard, under_way in self._shards if not under_way]:
+            self._shards = [each for each in self._shards if each[1]]
+            self._run.record(ended)
 
 
 class _Worker:
@@ -127,16 +153,18 @@ class _Worker:
                 f"{fingerprint[:12]}: make the same model available on every machine"
             )
 
-    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def __call__(self, entries: Sequence[Entry]) -> Iterator[list[PreparedImage | FinishedShard]]:
         in_flight = InFlight()  # of these entries: other duplicates are found when they are recorded
 
         def prepared(entry: Entry) -> PreparedImage:
             return prepare(entry, self.decode_options, lambda id: False, in_flight)
 
-        for images in encoded_batches(prepared, batch["entry"], self.model, self.batch_size):
-            column = np.empty(len(images), dtype=object)
-            column[:] = [_without_content(image) for image in images]
-            yield {"image": column}
+        for images in encoded_batches(prepared, entries, self.model, self.batch_size):
+            yield [_without_content(image) for image in images]
+
+    def encoded(self, entries: Sequence[Entry]) -> list[PreparedImage | FinishedShard]:
+        """All that comes of some entries."""
+        return [image for images in self(entries) for image in images]
 
 
 def _without_content(image: PreparedImage | FinishedShard) -> PreparedImage | FinishedShard:
@@ -202,7 +230,7 @@ def take_cores(count: int) -> list[int]:
     return []
 
 
-# --- rounds --------------------------------------------------------------------------------------------------------
+# --- tasks ---------------------------------------------------------------------------------------------------------
 
 
 def _chain(first: Entry | FinishedShard, others: Iterator[Entry | FinishedShard]) -> Iterator[Entry | FinishedShard]:
@@ -210,18 +238,24 @@ def _chain(first: Entry | FinishedShard, others: Iterator[Entry | FinishedShard]
     yield from others
 
 
-def _rounds(items: Iterator[Entry | FinishedShard]) -> Iterator[list[Entry | FinishedShard]]:
-    """Lists of items, limited by number and by the bytes that travel with them."""
-    some: list[Entry | FinishedShard] = []
-    size = 0
-    for part in chunks(items, 64):
-        some += part
-        size += sum(_bytes_of(item) for item in part if isinstance(item, Entry))
-        if len(some) >= ENTRIES_A_ROUND or size >= BYTES_A_ROUND:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
+def _tasks(
+    items: Iterable[Entry | FinishedShard], size: int, workers: int
+) -> Iterator[tuple[list[Entry], list[FinishedShard]]]:
+    """Entries for a worker, limited by number and by the bytes that travel with them; and the shards that end there."""
+    entries: list[Entry] = []
+    shards: list[FinishedShard] = []
+    sent = 0
+    for item in items:
+        if isinstance(item, FinishedShard):
+            shards.append(item)
+            continue
+        if entries and (len(entries) >= size or (sent + _bytes_of(item)) * AHEAD * workers > BYTES_SENT):
+            yield entries, shards
+            entries, shards, sent = [], [], 0
+        entries.append(item)
+        sent += _bytes_of(item)
+    if entries or shards:
+        yield entries, shards
 
 
 def _bytes_of(entry: Entry) -> int:
@@ -234,21 +268,14 @@ def _bytes_of(entry: Entry) -> int:
 def _ray() -> Any:
     try:
         import ray
-        import ray.data
     except ImportError:
-        raise MissingExtraError("ray", "ray", "indexing with Ray Data") from None
+        raise MissingExtraError("ray", "ray", "indexing with Ray") from None
     return ray
 
 
 @contextlib.contextmanager
 def _cluster(ray: Any) -> Iterator[None]:
     """A connection to Ray. A cluster started here is stopped at the end."""
-    context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.print_on_execution_start
-    context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # Ray 2.64 will take no retries of its own workers (pyproject.toml); there is no other way to bound them before.
-    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     started = not ray.is_initialized()
     missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     os.environ.update(missing)
@@ -279,7 +306,6 @@ def _cluster(ray: Any) -> Iterator[None]:
             ) from error
         raise TandemError(f"Ray: {last}") from error
     finally:
-        context.enable_progress_bars, context.print_on_execution_start = before
         if started:
             ray.shutdown()
         for name in missing:
