@@ -122,7 +122,7 @@ def test_a_collection_and_the_exit_code_of_a_band(
         (["x.png", "--policy", "peple"], "did you mean 'people'"),
         (["fit", "--policy", "people"], "no labelled photos"),
         (["fit", "more", "--policy", "people", "--labelled", "x"], "unrecognized arguments: more"),
-        (["--json", "--policy", "people", "fit"], "the verb stands first: tandem moderate fit"),
+        (["--json", "--policy", "people", "fit"], "put the verb first: tandem moderate fit"),
         (["report"], "no log: name the file that tandem moderate --log wrote"),
         (["report", "x", "--limit", "3"], "--limit goes with --labelled"),
         (["fit"], "no policy: name one with --policy"),
@@ -191,7 +191,7 @@ def test_a_report_leaves_out_the_photos_of_the_fit(
     log = tmp_path / "log.jsonl"
     assert tandem("moderate", labelled, *options, "--log", log).code == 0
     found = tandem("moderate", "report", log, "--labelled", labelled)
-    assert "red: 52 photos of the labelled ones made the fit, and stay out of the figures" in found.err
+    assert "red: 52 photos of the labelled ones were used for the fit, and are left out of the figures" in found.err
     assert "recall" not in found.out
     for i in range(4):
         target = tmp_path / "new" / ("red" if i < 2 else "blue") / f"{i}.png"

@@ -230,7 +230,7 @@ def test_what_cannot_be_recorded_is_computed_all_the_same():
         for _ in range(3):
             np.testing.assert_array_equal(batches.run("key", lambda x: x + 1, [rows], 1, 8), rows + 1)
             rows = rows[::-1]
-    said = "cpu: launches are repeated one by one, which is slower (operation not permitted when stream is capturing)"
+    said = "cpu: kernels are launched one by one, which is slower (operation not permitted when stream is capturing)"
     assert [str(each.message) for each in seen] == [said]
 
 

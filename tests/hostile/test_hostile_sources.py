@@ -207,7 +207,7 @@ def test_a_tar_of_very_many_images_of_no_bytes_is_read_no_further(
     report = run(tmp_path, path)
     assert report.added == 1
     assert [Path(one.path).name for one in report.failures] == ["0.png", "1.png", "x.tar"]
-    assert "more than 3 of its images have less than 20 bytes" in report.failures[-1].reason
+    assert "more than 3 of its images have fewer than 20 bytes" in report.failures[-1].reason
     again = tar_of(tmp_path / "y.tar", {"first.png": png(), **dict(list(empty.items())[:3]), "a.png": png()})
     assert run(tmp_path, again).failures[-1].path != str(again)
 

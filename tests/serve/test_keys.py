@@ -124,7 +124,7 @@ def test_a_file_that_goes_bad_accepts_nothing_until_it_is_well_again(
                 assert not keys.find(x_api_key=key)
             assert keys.is_broken()
         assert len(caplog.records) == 1  # not for each request
-        assert "no key is accepted until the file is well again" in caplog.text
+        assert "no key is accepted until the file is valid again" in caplog.text
         assert "secret" not in caplog.text
         if harm == "a folder":
             path.rmdir()

@@ -166,7 +166,7 @@ def test_the_lag_of_the_loop_is_what_it_comes_back_too_late(
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(loop_lag.watch(metrics, clock))  # type: ignore[arg-type]
     assert seen == [pytest.approx(late)]
-    assert ("stood still" in caplog.text) is (late >= loop_lag.SAID_FROM_S)
+    assert ("was blocked" in caplog.text) is (late >= loop_lag.SAID_FROM_S)
 
 
 @pytest.mark.parametrize(("soft", "spare"), [(1024, 1024 - run.OTHER_FILES), (20, 16), (-1, 2**31)])

@@ -235,18 +235,18 @@ def show_reports(reports: "Sequence[CategoryReport]") -> None:
         sys.stdout.flush()
         if each.fitted_on:
             terminal.echo(
-                f"{each.category}: {terminal.count_of(each.fitted_on)} of the labelled ones made the fit, and stay out "
-                "of the figures: it was set to be right on them"
+                f"{each.category}: {terminal.count_of(each.fitted_on)} of the labelled ones were used for the fit, and "
+                "are left out of the figures: it was made to be right on them"
             )
         if each.unknown:
             terminal.echo(
-                f"{each.category}: of {terminal.count_of(each.unknown)} it is not known whether the fit was made from "
-                "them; if so, on new ones expect less (fit again, and later logs say it)"
+                f"{each.category}: of {terminal.count_of(each.unknown)} it is not known whether the fit used them; "
+                "if it did, expect less on new ones (the logs of a new fit record it)"
             )
         if not each.figures:
             terminal.echo(
-                f"{each.category}: no figures: they take photos with it and without it that have a probability and did "
-                "not make the fit"
+                f"{each.category}: no figures: they need photos with it and without it that have a probability and "
+                "were not used for the fit"
             )
         for title, found in (("without it, highest first", each.hard_negatives), ("with it, but allowed", each.missed)):
             if found:

@@ -139,7 +139,7 @@ class Batches:
             raise
         except RuntimeError as error:
             what = str(error).splitlines()[0]
-            warnings.warn(f"{self.device}: launches are repeated one by one, which is slower ({what})", stacklevel=2)
+            warnings.warn(f"{self.device}: kernels are launched one by one, which is slower ({what})", stacklevel=2)
             return partial(function, given)
 
 

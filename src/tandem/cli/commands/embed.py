@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_states(arguments, found)
     kind = "images" if arguments.images else "texts"
     if arguments.fast_decode and kind == "texts":
-        raise TandemError("--fast-decode is of photos: leave it out for texts")
+        raise TandemError("--fast-decode is for photos: leave it out for texts")
     count = len(found.images) or len(texts)
     if arguments.out:
         vector_files.check_target(user_path(arguments.out))

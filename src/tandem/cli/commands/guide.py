@@ -389,8 +389,8 @@ def _report(guided: "Guided", target: Path, state_file: Path, arguments: argpars
     if not guided.is_complete:
         if arguments.seconds is not None and guided.seconds > arguments.seconds + 0.5:
             terminal.echo(
-                f"it took {guided.seconds:.0f} s, not {arguments.seconds:g}: what comes before the first step, and "
-                "that step, are done in any case"
+                f"it took {guided.seconds:.0f} s, not {arguments.seconds:g}: starting up and the first "
+                "step are done in any case"
             )
         model = f" --model {shlex.quote(arguments.model)}" if arguments.model else ""
         terminal.echo(

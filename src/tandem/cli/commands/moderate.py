@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     verb = f"moderate {arguments.sources[0]}"
     if verb in VERBS:  # options stand before it
-        raise TandemError(f"{arguments.sources[0]}: the verb stands first: tandem {verb} ...; for a folder say ./")
+        raise TandemError(f"{arguments.sources[0]}: put the verb first: tandem {verb} ...; for a folder say ./")
     first = arguments.sources[0]
     if not user_path(first, strict=False).exists():
         verbs = [each.removeprefix("moderate ") for each in VERBS if each.startswith("moderate ")]

@@ -40,7 +40,7 @@ def add_limits(parser: Parser) -> None:
         type=positive,
         metavar="N",
         help=f"of a photo; larger ones are skipped ({MAX_PIXELS // MEGAPIXEL}); decoding one may take "
-        "12.5 MB of memory for each",
+        "12.5 MB of memory a megapixel",
     )
 
 

@@ -197,11 +197,11 @@ class Ledger:
                 raise
             if _is_damage(error, self.path):
                 raise LedgerDamagedError(
-                    f"{self.path}: {error}; delete this file and run again: it is made anew from the collection"
+                    f"{self.path}: {error}; delete this file and run again: it is rebuilt from the collection"
                 ) from error
             full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
             kind = StoreFullError if full else StoreError
-            raise kind(f"{self.path}: {error}; nothing is lost: run again when that is put right") from error
+            raise kind(f"{self.path}: {error}; nothing is lost: run again when that is fixed") from error
 
 
 class LedgerDamagedError(StoreError):
@@ -215,7 +215,7 @@ def with_ledger(path: Path, work: Callable[[Ledger], _T]) -> _T:
             return work(ledger)
     except LedgerDamagedError as error:
         reason = error.__cause__ or error
-        warnings.warn(f"{path}: the list of what was read is damaged ({reason}), and is made anew", stacklevel=3)
+        warnings.warn(f"{path}: the list of files that were read is damaged ({reason}), and is rebuilt", stacklevel=3)
     discard(path)
     with Ledger.open(path) as ledger:
         return work(ledger)

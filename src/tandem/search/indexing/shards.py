@@ -111,8 +111,8 @@ def _files(shard: Shard, wanted: Sequence[str] = (), if_compressed: Sequence[str
         tiny += member.size < TINY_BYTES and _is_image(member)
         if tiny > MOST_TINY:
             raise DataError(
-                f"{shard.path}: more than {MOST_TINY:,} of its images have less than {TINY_BYTES} bytes, as none has: "
-                "it is read no further"
+                f"{shard.path}: more than {MOST_TINY:,} of its images have fewer than {TINY_BYTES} bytes, too "
+                "few for any image: the rest is not read"
             )
         yield member
 

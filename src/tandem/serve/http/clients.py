@@ -66,7 +66,7 @@ class Rates:
         if len(self._buckets) > REMEMBERED:
             self._buckets.popitem(last=False)
         if left < 1:
-            detail = f"more than {self._per_s:g} requests per second of this client; send fewer"
+            detail = f"more than {self._per_s:g} requests per second from this client; send fewer"
             raise ProblemError(429, "Too Many Requests", detail, retry_after_s=1)
 
 

@@ -115,7 +115,7 @@ class KeyFile:
             self.problem = _reason(self.path, error)
             if now - self._said >= SAID_EVERY_S:  # not for each request
                 self._said = now
-                _log.error("%s; no key is accepted until the file is well again", self.problem)
+                _log.error("%s; no key is accepted until the file is valid again", self.problem)
         else:
             self._said = float("-inf")
 

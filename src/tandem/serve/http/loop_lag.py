@@ -21,4 +21,4 @@ async def watch(metrics: Metrics, clock: Callable[[], float] = time.monotonic) -
         late_s = max(0.0, clock() - asked)
         metrics.loop_lag.observe(late_s)
         if late_s >= SAID_FROM_S:
-            _log.warning("the event loop stood still for %.1f s: requests were not answered meanwhile", late_s)
+            _log.warning("the event loop was blocked for %.1f s: requests were not answered meanwhile", late_s)

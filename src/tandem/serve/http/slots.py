@@ -44,7 +44,7 @@ class Slots:
     def enter_client(self, slot: "Slot", client: Caller) -> None:
         """Count a request for work for its client. Raises `ProblemError` 429 beyond its share."""
         if self._clients[client.name] >= self._share and not self._made_room(lambda other: other.client == client):
-            detail = f"{self._share:,} requests of this client are in flight already; wait for their answers"
+            detail = f"{self._share:,} requests from this client are in flight already; wait for their answers"
             raise ProblemError(429, "Too Many Requests", detail, retry_after_s=1)
         self._clients[client.name] += 1
         slot.client = client

@@ -128,7 +128,7 @@ def router(service: Service) -> BodyRouter:
             brought = (request.headers.get("authorization"), request.headers.get("x-api-key"))
             url = signing.signed(image_link(id, "/original"), collection, *brought)
         except ValueError:  # the key was taken out of the file since the guard looked
-            raise ProblemError(401, "API key missing or wrong", "it was taken back") from None
+            raise ProblemError(401, "API key missing or wrong", "the key has been revoked") from None
         return JSONResponse({"url": url, "expires_in_s": LINK_S})
 
     @routes.get("/v1/images/{id:path}", summary="An image's metadata")

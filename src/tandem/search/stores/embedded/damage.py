@@ -61,7 +61,7 @@ class Damage:
             return
         fresh = self._fresh("records", [position for position, _ in read.damaged])
         named = [str(id) for position, id in read.damaged if position in fresh]
-        self._warn(named, "are left out of answers, since what is stored of them is damaged")
+        self._warn(named, "are left out of answers, since their records are damaged")
         fresh = self._fresh("thumbnails", [position for position, _ in read.without_blobs])
         self._warn([str(id) for position, id in read.without_blobs if position in fresh], "have damaged thumbnails")
 

@@ -169,11 +169,11 @@ def _check_tables_only(connection: sqlite3.Connection) -> None:
         "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1"
     ).fetchone()
     if foreign is not None:
-        raise DamagedError(f"expected tables only, and {str(foreign[0])[:40]!r} is none")
+        raise DamagedError(f"expected tables only, and {str(foreign[0])[:40]!r} is not one")
     tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' LIMIT 100")]
     for table in tables:  # what is computed when it is read may take any time and memory
         if any(column[6] > 1 for column in connection.execute(f"PRAGMA table_xinfo({quoted(table)})")):
-            raise DamagedError(f"expected columns that are stored, and {table[:40]!r} has others")
+            raise DamagedError(f"expected stored columns only, and {table[:40]!r} has computed ones")
 
 
 def address(path: Path, *, write: bool) -> str:

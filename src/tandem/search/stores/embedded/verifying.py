@@ -71,7 +71,7 @@ def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]
         sound += len(read.rows)
         vectors.look_at(read.rows)
     if damaged:
-        yield Finding("records", "what is stored of them is damaged", tuple(damaged))
+        yield Finding("records", "their records are damaged", tuple(damaged))
     if (missing := state.live - sound - len(damaged)) > 0:
         yield Finding("records", f"{missing:,} records are missing")
     if without_blobs:
@@ -299,5 +299,5 @@ def _certain(connection: sqlite3.Connection, folder: Path) -> tuple[State, Schem
             (vectors,) = sorted(folder.glob("vectors-*.f32"), key=lambda path: int(re.sub(r"\D", "", path.stem)))[-1:]
             state, notes = State(vectors=vectors.name), records_database.read_notes(connection)
     except (sqlite3.Error, TypeError, ValueError) as error:
-        raise StoreError(f"what its columns and its model are cannot be read any more ({error})") from error
+        raise StoreError(f"its columns and the name of its model can no longer be read ({error})") from error
     return state, schema, notes
