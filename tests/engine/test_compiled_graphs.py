@@ -134,6 +134,34 @@ def test_a_small_tower_is_computed_by_a_thread_for_each_core(
     assert 0 < engine._image_weights < sum(array.size for array in engine._tensors.values())
 
 
+@pytest.mark.parametrize(
+    ("precision", "hardware", "large", "computed"),
+    [
+        ("int8", True, True, "int8 and bfloat16"),
+        ("int8", False, True, "int8"),
+        ("int8", True, False, "int8"),
+        ("float32", True, True, "float32"),
+    ],
+)
+def test_the_rest_of_a_large_int8_tower_computes_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, precision: str, hardware: bool, large: bool, computed: str
+) -> None:
+    monkeypatch.setattr(openvino, "has_bfloat16", lambda: hardware)
+    monkeypatch.setattr(openvino, "WEIGHTS_OF_STREAM", 10 if large else 10**9)
+    config = toy.config()
+    engine = OpenVinoEngine(config, toy.tensors(config))
+    engine.precision = precision
+
+    def compiled(build: object, device: str, precision: str, mapped: object, streams: int = 1) -> str:
+        return precision
+
+    monkeypatch.setattr(openvino, "CompiledGraph", compiled)
+    assert engine._tower(("image", "u8", True), lambda: None) == computed
+    assert engine._tower(("text", "trie", True), lambda: None) == computed
+    assert engine._tower(("image states", 1, "u8"), lambda: None) == precision, "states stay near the reference"
+    assert engine._tower(("dense", "u8"), lambda: None) == precision
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_what_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     config = toy.config()

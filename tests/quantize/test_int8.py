@@ -14,6 +14,7 @@ from tandem.engine.openvino import OpenVinoEngine
 from tandem.errors import EngineError, WeightsError
 from tandem.quantize import building
 from tandem.quantize.calibration import Site, sites_of
+from tandem.towers import has_part
 from tandem.towers.blocks import block_of, tower_of
 from tandem.towers.parts.int8 import Int8, QuantizedTensors, quantized
 from tandem.weights.checkpoint import Checkpoint, fingerprint
@@ -78,6 +79,27 @@ def test_every_family_computes_eight_bits_near_its_own_vectors(name):
     # The states, which other models build on, are of int8 weights alone
     states = reference.text_states(ids)
     assert np.abs(engine.text_states(ids) - light.text_states(ids)).max() < 1e-3 * np.abs(states).max()
+
+
+@pytest.mark.parametrize("name", ["vit", "naflex", "siglip", "vit-stem"])
+def test_what_begins_in_numpy_rounds_as_the_graphs_do(name):
+    """The first photo and the first texts of a process: no graph is compiled for them."""
+    config = TOYS[name]
+    tensors = random_tensors(config)
+    names = building.weights(config, tensors) or [key for key in tensors if tensors[key].ndim == 2]
+    whole = building.build(config, tensors, building.Plan(sites(config, tensors)), names)
+    one, ids = random_pixels(config)[:1], random_ids(config)[:2]
+    first, later = OpenVinoEngine(config, whole), OpenVinoEngine(config, whole)
+    plain = OpenVinoEngine(config, tensors)
+    later._computed_in_numpy = dict.fromkeys(later._computed_in_numpy, 10**9)
+    for tower, given in (("image", one), ("text", ids)):
+        if has_part(config.vision if tower == "image" else config.text, "arrays"):
+            mine, graphs, exact = (getattr(each, f"encode_{tower}s")(given) for each in (first, later, plain))
+            off = 1 - cosines(mine, graphs).min()
+            # A kernel of patches is computed about a whole zero point, which these wide ranges do not have
+            assert off < (1e-5 if tower == "text" or name == "naflex" else 0.02)
+            assert 1 - cosines(mine, exact).min() > 1e-4, "rounded"
+    assert not first._towers
 
 
 def test_a_spared_block_stays_as_it_was():

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import openvino as ov
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
-_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}  # of what is not eight bits
+INT8_AND_BFLOAT16 = "int8 and bfloat16"
+_TYPES = {  # of what is not eight bits
+    "float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32", INT8_AND_BFLOAT16: "bf16",
+}  # fmt: skip
 
 
 LEAST_ROWS = 4  # of a part of a batch: single threads compute fewer at a lower rate (measured)

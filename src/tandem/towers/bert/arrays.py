@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tandem.towers.bert.description import Bert
 from tandem.towers.bert.shapes import EMBEDDING, layer
-from tandem.towers.parts.numpy import ACTIVATIONS, Array, get, layer_norm, linear, split_heads
+from tandem.towers.parts.numpy import ACTIVATIONS, Array, layer_norm, linear, split_heads, unbiased
 from tandem.towers.parts.tensors import Tensors
 
 
@@ -29,8 +29,8 @@ def features(token_ids: NDArray[np.int32], ends: NDArray[np.int32], text: Bert, 
     if text.pooling == "pooler":
         x = np.tanh(linear(x, tensors, "transformer.pooler.dense"))
     if text.projection == "mlp":
-        return ACTIVATIONS["gelu"](x @ get(tensors, "proj.0.weight").T) @ get(tensors, "proj.2.weight").T
-    return x @ get(tensors, "proj.weight").T if text.projection == "linear" else x
+        return unbiased(ACTIVATIONS["gelu"](unbiased(x, tensors, "proj.0.weight")), tensors, "proj.2.weight")
+    return unbiased(x, tensors, "proj.weight") if text.projection == "linear" else x
 
 
 def _embed(token_ids: NDArray[np.int32], is_token: NDArray[np.bool_], text: Bert, tensors: Tensors) -> Array:

@@ -19,6 +19,7 @@ Array = NDArray[np.float32]
 
 SCALE, COLUMN_SCALE, SMOOTH, INPUT, SHIFT = "::scale", "::column_scale", "::smooth", "::input", "::shift"
 _LARGEST = 127  # symmetric: -128 is not used
+STEPS = 256  # of an input's range
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ class Range:
     low: Array
     high: Array
     shift: Array | None = None
+
+    def rounded(self, x: Array) -> Array:
+        """x [... c] in 256 steps, as OpenVINO's FakeQuantize rounds it: half to even."""
+        low, span = self.low.reshape(-1), (self.high - self.low).reshape(-1)
+        steps = np.rint(np.clip((x - low) / span, 0, 1) * np.float32(STEPS - 1))
+        rounded: Array = (steps * (span / np.float32(STEPS - 1)) + low).astype(np.float32, copy=False)
+        return rounded
 
 
 def quantized(weight: NDArray[Any], smooth: Array | None = None) -> Int8:

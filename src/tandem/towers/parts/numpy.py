@@ -1,4 +1,5 @@
-"""What towers are made of, in numpy, on the weights where they lie. Float32.
+"""What towers are made of, in numpy, on the weights where they lie. Float32, with the rounding of eight bits where
+tensors say so: the numbers of `products`.
 
 Shapes: b batch, t tokens or patches, w width, h heads, d shared dimension.
 """
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, AttentionPoolSizes, BlockSizes
+from tandem.towers.parts.folding import Convolution
+from tandem.towers.parts.int8 import Int8, WithoutRanges, int8_of, quantized, range_of
 from tandem.towers.parts.tensors import Tensors, split_qkv
 
 Array = NDArray[np.float32]
@@ -47,15 +50,18 @@ def attention(
     heads: int,
     mask: Array | None = None,
     turns: tuple[Array, Array] | None = None,
+    *,
+    learned: bool = False,
 ) -> Array:
     """Multi-head attention of queries [b q w] to x [b t w], mask added to the scores [b h q t] -> [b q w].
 
-    turns: rotary positions of the queries and of the keys, each [2 ... w/h].
+    turns: rotary positions of the queries and of the keys, each [2 ... w/h]. learned: the queries are constants, whose
+    product is of no eight bits.
     """
-    weights, biases = (split_qkv(tensors, f"{name}in_proj_{kind}") for kind in ("weight", "bias"))
+    sources = ((queries, WithoutRanges(tensors) if learned else tensors), (x, tensors), (x, tensors))
     q, k, v = (
-        split_heads(source @ float32(weight).T + float32(bias), heads)
-        for source, weight, bias in zip((queries, x, x), weights, biases, strict=True)
+        split_heads(_qkv_linear(source, given, name + "in_proj_", part), heads)
+        for part, (source, given) in enumerate(sources)
     )
     if turns is not None:
         q, k = rotate(q, turns[0]), rotate(k, turns[1])
@@ -84,7 +90,7 @@ def mlp(x: Array, activation: Activation, tensors: Tensors, name: str) -> Array:
 def attention_pool(x: Array, sizes: AttentionPoolSizes, tensors: Tensors) -> Array:
     """[b t w] -> [b w]: a learned query attends to all tokens, an MLP with a residual follows."""
     query = np.broadcast_to(get(tensors, "visual.pool.query"), (len(x), 1, sizes.width))
-    pooled = attention(query, x, tensors, "visual.pool.attn.", sizes.pool_heads)[:, 0]
+    pooled = attention(query, x, tensors, "visual.pool.attn.", sizes.pool_heads, learned=True)[:, 0]
     normed = layer_norm(pooled, tensors, "visual.pool.ln.", sizes.norm_epsilon)
     return pooled + mlp(normed, sizes.activation, tensors, "visual.pool.")
 
@@ -103,7 +109,57 @@ def layer_norm(x: Array, tensors: Tensors, name: str, epsilon: float) -> Array:
 
 def linear(x: Array, tensors: Tensors, name: str) -> Array:
     """[... in] -> [... out]"""
-    return x @ get(tensors, name + ".weight").T + get(tensors, name + ".bias")
+    weight = name + ".weight"
+    made = _product(x, tensors, name, int8_of(tensors, weight), lambda: get(tensors, weight))
+    return made + get(tensors, name + ".bias")
+
+
+def unbiased(x: Array, tensors: Tensors, name: str) -> Array:
+    """[... in] -> [... out] by the tensor `name` [out in]."""
+    return _product(x, tensors, name, int8_of(tensors, name), lambda: get(tensors, name))
+
+
+def project(x: Array, tensors: Tensors, name: str) -> Array:
+    """[... in] -> [... out] by the tensor `name` [in out]."""
+    return _product(x, tensors, name, int8_of(tensors, name), lambda: get(tensors, name).T)
+
+
+def convolve_tiles(x: Array, side: int, folded: Convolution, tensors: Tensors, site: str) -> Array:
+    """A convolution whose stride is its kernel's side, without its bias: [b h w c] -> [b h/side w/side o]."""
+    int8 = folded.int8
+    kernel = folded.kernel if int8 is None else int8.array()
+    if (limits := range_of(tensors, site)) is not None:
+        x, kernel = limits.rounded(x), (int8 or quantized(kernel)).array()
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // side, side, width // side, side, channels).transpose(0, 1, 3, 5, 2, 4)
+    made: Array = x.reshape(*x.shape[:3], -1) @ float32(kernel).reshape(len(kernel), -1).T
+    return made if limits is None or limits.shift is None else made + limits.shift
+
+
+def _qkv_linear(x: Array, tensors: Tensors, name: str, part: int) -> Array:
+    """`linear` with the rows for queries (0), keys (1) or values (2) of `name`weight and `name`bias."""
+    weight = name + "weight"
+    int8 = int8_of(tensors, weight)
+    made = _product(
+        x,
+        tensors,
+        name + "qkv"[part],
+        None if int8 is None else int8.part(part, 3),
+        lambda: float32(split_qkv(tensors, weight)[part]),
+    )
+    return made + float32(split_qkv(tensors, name + "bias")[part])
+
+
+def _product(x: Array, tensors: Tensors, site: str, int8: Int8 | None, weight: Callable[[], Array]) -> Array:
+    """x [... in] by a weight [out in], of eight bits where the site has a range for x."""
+    limits = range_of(tensors, site)
+    if limits is None:
+        return x @ (weight() if int8 is None else int8.array()).T
+    int8 = int8 or quantized(weight())
+    if int8.smooth is not None:
+        x = x * (1 / int8.smooth[0])
+    made = limits.rounded(x) @ Int8(int8.ints, int8.scale).array().T
+    return made if limits.shift is None else made + limits.shift
 
 
 def get(tensors: Tensors, name: str) -> Array:

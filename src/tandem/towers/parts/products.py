@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from tandem.openvino_import import Node, op
 from tandem.towers.parts.constants import constant, tensor
 from tandem.towers.parts.folding import Convolution
-from tandem.towers.parts.int8 import Int8, Range, int8_of, quantized, range_of
+from tandem.towers.parts.int8 import STEPS, Int8, Range, int8_of, quantized, range_of
 from tandem.towers.parts.tensors import Tensors, split_qkv
-
-_STEPS = 256
 
 
 def linear(x: Node, tensors: Tensors, site: str, weight: NDArray[np.generic], bias: NDArray[np.generic] | None) -> Node:
@@ -123,7 +121,7 @@ def _rounded(x: Node, limits: Range, smooth: NDArray[np.float32] | None) -> Node
         x = _named(op.multiply(x, constant(1 / smooth[0])), name)
         name += "/rounded"
     low, high = (constant(np.asarray(value, np.float32)) for value in (limits.low, limits.high))
-    return _named(op.fake_quantize(x, low, high, low, high, _STEPS), name)
+    return _named(op.fake_quantize(x, low, high, low, high, STEPS), name)
 
 
 def _only_consumer(node: Node) -> Node:

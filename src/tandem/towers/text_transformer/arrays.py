@@ -6,7 +6,7 @@ Shapes: b batch, t tokens, d shared dimension.
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.towers.parts.numpy import Array, block, get, layer_norm
+from tandem.towers.parts.numpy import Array, block, get, layer_norm, project
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.text_transformer.description import TextTransformer
 
@@ -19,5 +19,5 @@ def features(token_ids: NDArray[np.int32], ends: NDArray[np.int32], text: TextTr
     mask = np.triu(np.full((tokens, tokens), -np.inf, np.float32), 1) if text.causal else None
     for i in range(text.layers):
         x = block(x, text, tensors, f"transformer.resblocks.{i}.", mask, ends if i == text.layers - 1 else None)
-    x = layer_norm(x[:, 0], tensors, "ln_final.", text.norm_epsilon) @ get(tensors, "text_projection")
+    x = project(layer_norm(x[:, 0], tensors, "ln_final.", text.norm_epsilon), tensors, "text_projection")
     return x + get(tensors, "text_projection_bias") if text.projection_bias else x

@@ -5,8 +5,17 @@ Shapes: b batch, s pixels a side, g patches along a side, t tokens, w width, d s
 
 import numpy as np
 
-from tandem.towers.parts.folding import normed_convolution
-from tandem.towers.parts.numpy import ACTIVATIONS, Array, attention_pool, block, get, layer_norm
+from tandem.towers.parts.folding import normed_convolution, plain_convolution
+from tandem.towers.parts.numpy import (
+    ACTIVATIONS,
+    Array,
+    attention_pool,
+    block,
+    convolve_tiles,
+    get,
+    layer_norm,
+    project,
+)
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.vision_transformer.description import VisionTransformer
 from tandem.towers.vision_transformer.rotary import rotation
@@ -15,7 +24,7 @@ from tandem.towers.vision_transformer.rotary import rotation
 def features(pixels: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
     """Normalised pixels [b s s 3] -> [b d], not of unit length."""
     x = pixels[:, : vision.grid * vision.patch_size, : vision.grid * vision.patch_size]
-    x = _stem(x, vision, tensors) if vision.stem else _tiles(x, vision.patch_size, get(tensors, "visual.conv1.weight"))
+    x = _stem(x, vision, tensors) if vision.stem else _patches(x, vision, tensors)
     x = x.reshape(len(x), -1, vision.width)  # [b patches w]
     if vision.patch_bias:
         x = x + get(tensors, "visual.stem.2.conv.bias" if vision.stem else "visual.conv1.bias")
@@ -36,27 +45,26 @@ def features(pixels: Array, vision: VisionTransformer, tensors: Tensors) -> Arra
     x = _pool(x, vision, tensors)
     if vision.projection == "none":
         return x
-    x = x @ get(tensors, "visual.proj")
+    x = project(x, tensors, "visual.proj")
     return x + get(tensors, "visual.proj_bias") if vision.projection == "biased" else x
+
+
+def _patches(x: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
+    """[b s s 3] -> [b g g w]"""
+    return convolve_tiles(x, vision.patch_size, plain_convolution(tensors, "visual.conv1"), tensors, "visual.conv1")
 
 
 def _stem(x: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
     """[b s s 3] -> [b g g w], the last convolution's bias left out."""
     for i, (_, _, side) in enumerate(vision.stem):
         name = f"visual.stem.{i}."
+        site = name + "conv"
         if i == len(vision.stem) - 1:
-            return _tiles(x, side, get(tensors, name + "conv.weight"))
-        folded = normed_convolution(tensors, name + "conv", name + "bn")
-        x = _tiles(x, side, folded.kernel.astype(np.float32)) + folded.bias.astype(np.float32)
+            return convolve_tiles(x, side, plain_convolution(tensors, site), tensors, site)
+        folded = normed_convolution(tensors, site, name + "bn")
+        x = convolve_tiles(x, side, folded, tensors, site) + folded.bias.astype(np.float32)
         x = ACTIVATIONS[vision.activation](x)
     return x
-
-
-def _tiles(x: Array, side: int, kernel: Array) -> Array:
-    """A convolution whose stride is its kernel's side, as one product: [b h w c] -> [b h/side w/side o]."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // side, side, width // side, side, channels).transpose(0, 1, 3, 5, 2, 4)
-    return x.reshape(*x.shape[:3], -1) @ kernel.reshape(len(kernel), -1).T
 
 
 def _pool(x: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
