@@ -1,5 +1,6 @@
 """`tandem convert`, `tandem verify` and `tandem models`."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from support.commands import Run, one_line
 from tandem import weights
 from tandem.cli import comparing
 from tandem.errors import TandemError
-from tandem.model import load
+from tandem.model import Model, load
+from tandem.weights.checkpoint import with_activation
 
 pytestmark = pytest.mark.slow
 
@@ -118,6 +120,35 @@ def test_verify_accepts_weights_rounded_to_half(tandem: Run, model_folder: str, 
         "the same up to rounding",
         "the same",
     }
+
+
+def test_verify_judges_a_quantised_model_beside_its_source_by_what_rounding_gives(
+    tandem: Run, model_folder: str, tmp_path: Path
+) -> None:
+    folder = weights.write(toy.quantized(weights.read(model_folder)), tmp_path / "int8")
+    found = tandem("verify", model_folder, "--against", folder, "--json")
+    assert found.code == 0
+    assert found.json["reasons"] == []
+    assert {each["least"] for each in found.json["comparisons"]} == {0.99}
+    assert f"int8 is int8-weights of {model_folder}: asked are the source's settings" in found.json["judged"]
+    assert "tandem quantize measured on 9 images: top-1 100.0%" in found.json["judged"]
+
+
+def test_what_is_no_rounding_of_the_source_is_found(model_folder: str) -> None:
+    """As near in cosine as any quantised model, and yet not what was quantised."""
+    source = load(model_folder)
+    made = toy.quantized(source.checkpoint)
+    name = next(name for name, array in made.tensors.stored.items() if array.dtype == np.int8)
+    moved = type(made.tensors)({**made.tensors.stored, name: made.tensors.stored[name] // 2 * 2})
+    quick = with_activation(made.config, "quick_gelu")
+    expected = {
+        f"1 of {len(made.tensors)} tensors are not the source's, rounded or as they are: {name}": {"tensors": moved},
+        "text.activation: gelu against quick_gelu": {"config": quick},
+    }
+    assert not list(comparing.reasons(source, Model(made, source.engine), ("a", "b")))
+    for said, change in expected.items():
+        other = Model(dataclasses.replace(made, **change), source.engine)
+        assert said in list(comparing.reasons(source, other, ("a", "b")))
 
 
 def test_verify_another_dimension_is_different(tandem: Run, model_folder: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from tandem import engine as engines
 from tandem.arrays import Vectors
+from tandem.cli import comparing_quantised
 from tandem.config import ModelConfig, to_dict, tower_type
 from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource
@@ -48,11 +49,11 @@ class Comparison:
     largest_difference: float
     least_cosine: float
     reduced: bool  # one of the two computes in less than float32
+    least: float  # the cosine from which they are called the same
 
     @property
     def same(self) -> bool:
-        least = REDUCED_COSINE if self.reduced else ROUNDED_COSINE
-        return self.largest_difference <= SAME_DIFFERENCE or self.least_cosine >= least
+        return self.largest_difference <= SAME_DIFFERENCE or self.least_cosine >= self.least
 
     @property
     def verdict(self) -> str:
@@ -116,6 +117,11 @@ def compare(
     good = [i for i in range(len(images)) if i not in bad]
     images[:] = [images[i] for i in good]
     reduced = other.engine.precision != "float32"
+    about = comparing_quantised.made_from(other, reference)
+    if about is not None:
+        least = comparing_quantised.LEAST_COSINES[about.method]
+    else:
+        least = REDUCED_COSINE if reduced else ROUNDED_COSINE
     pairs: dict[str, tuple[Vectors, Vectors]] = {}
     if good:
         pairs["images"] = (np.stack([mine[i] for i in good]), np.stack([theirs[i] for i in good]))
@@ -126,7 +132,7 @@ def compare(
         ),
     }
     return [
-        Comparison(what, name, len(a), float(np.abs(a - b).max()), least_cosine(a, b), reduced)
+        Comparison(what, name, len(a), float(np.abs(a - b).max()), least_cosine(a, b), reduced, least)
         for what, (a, b) in pairs.items()
     ]
 
@@ -145,14 +151,20 @@ def embed(model: Model, images: Sequence[ImageSource]) -> list[Any]:
 
 
 def reasons(a: Model, b: Model, names: tuple[str, str]) -> Iterator[str]:
-    """What differs before any vector is computed: settings first, then weights. `names` are what a and b are called."""
+    """What differs before any vector is computed: settings first, then weights. `names` are what a and b are called.
+
+    Of a quantised model and its source, a: what must not differ.
+    """
     if a.config.embed_dim != b.config.embed_dim:
         yield f"embed_dim: {a.config.embed_dim} dimensions against {b.config.embed_dim}"
     for field, mine, theirs in differing_fields(a.config, b.config):
         yield f"{field}: {mine} against {theirs}"
     if a.tokenizer.to_json() != b.tokenizer.to_json():
         yield "the tokenizers differ"
-    yield from differing_tensors(a.tensors, b.tensors, names)
+    if comparing_quantised.made_from(b, a):
+        yield from comparing_quantised.other_weights(a, b)
+    else:
+        yield from differing_tensors(a.tensors, b.tensors, names)
 
 
 def differing_tensors(

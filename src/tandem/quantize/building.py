@@ -78,6 +78,27 @@ def build(config: ModelConfig, tensors: Arrays, plan: Plan, names: Collection[st
     return QuantizedTensors(stored)
 
 
+def strangers(source: Arrays, made: Arrays) -> list[str]:
+    """The tensors of a quantised model that are not what rounding the source's gives, nor the source's as they are.
+
+    Both as their files hold them.
+    """
+    tensors = QuantizedTensors(made)
+    missing = sorted(tensors.keys() ^ source.keys())
+    return [*missing, *(name for name in tensors if name in source and _strange(name, source, tensors))]
+
+
+def _strange(name: str, source: Arrays, made: QuantizedTensors) -> bool:
+    theirs, int8 = source[name], made.int8(name)
+    if int8 is None:
+        return not np.array_equal(theirs, made.stored[name])
+    weight = theirs.T if name in _COLUMNS else theirs
+    if weight.shape != int8.ints.shape:
+        return True
+    expected = quantized(weight, int8.smooth)
+    return not (np.array_equal(expected.ints, int8.ints) and np.array_equal(expected.scale, int8.scale))
+
+
 def _rounded(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> dict[str, NDArray[Any]]:
     columns = name in _COLUMNS
     made: Int8 = quantized(array.T if columns else array, _smooth(name, array, sites))

@@ -48,7 +48,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tandem.cli import comparing
+    from tandem.cli import comparing, comparing_quantised
     from tandem.files import display_name
     from tandem.model import load
 
@@ -72,13 +72,20 @@ def run(arguments: argparse.Namespace) -> int:
             comparisons += comparing.compare(reference, name, other, images, skipped)
     same = comparable and all(comparison.same for comparison in comparisons)
     why: list[str] = []
+    quantised: str | None = None
     if arguments.against:
         names = (arguments.source, arguments.against)
-        why += comparing.reasons(reference, others[arguments.against], names)
+        other = others[arguments.against]
+        why += comparing.reasons(reference, other, names)
+        if about := comparing_quantised.made_from(other, reference):
+            quantised = comparing_quantised.how_judged(about, names)
+            same = same and not why  # its vectors alone do not tell
     if arguments.json:
         listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
         against = {"source": arguments.source, "against": arguments.against}
         outcome = {"same": same, "verdict": "same" if same else "different", "comparisons": listed, "reasons": why}
+        if quantised is not None:
+            outcome["judged"] = quantised
         failures = [
             {"image": display_name(error.source), "error": display_name(error.reason), "kind": error.kind}
             for error in skipped
@@ -88,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         if sys.stdout.isatty():
             terminal.print_lines(f"{reference.name}, openvino float32")
         show(comparisons)
-        for reason in why:
+        for reason in [*filter(None, [quantised]), *why]:
             terminal.print_result(f"  {reason}")
         terminal.print_result(f"{'same' if same else 'different'}: {arguments.source} against {', '.join(others)}")
     sys.stdout.flush()
