@@ -31,6 +31,9 @@ def test_a_folder_is_written_that_loads_like_any_other(tandem, tmp_path):
     assert (model.embed_texts(texts) * source.embed_texts(texts)).sum(1).min() > 0.999
     card = (target / "README.md").read_text()
     assert "## Quantization" in card
+    assert "Every block was quantized with the default settings (--no-search)." in card
+    assert "no --images: sample pictures are used, which say little of yours" in ran.err
+    assert (ran.json["searched"], ran.json["own_images"]) == (False, False)
     assert f"{ran.json['agreement']['top1']:.1%}" in card
     again = tandem("quantize", target, tmp_path / "other", "--weights-only")
     assert "quantised already: quantise tandem-mini, which it was made from" in one_line(again)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tandem.quantize import building, searching
 from tandem.quantize.agreement import Agreement, Answers, accuracy, agreement, overlap
 from tandem.quantize.building import Plan
 from tandem.quantize.calibration import smooths
+from tandem.quantize.card import verdict
 from tandem.quantize.quantizing import quantize
 from tandem.quantize.samples import Part, Samples, _split
 from tandem.quantize.searching import Search, answers
@@ -102,7 +104,8 @@ class Costly(Search):
     def __init__(self, costs):
         self.costs, self.looked = costs, []
         self.pixels = np.zeros(256)
-        self.tried, self.say, self.names = [], lambda _: None, list(costs)
+        self.said = []
+        self.tried, self.say, self.names = [], self.said.append, list(costs)
 
     def measure(self, plan, what):
         left = sum(cost for block, cost in self.costs.items() if block not in plan.spared)
@@ -127,6 +130,42 @@ class Costly(Search):
 )
 def test_as_few_blocks_are_spared_as_the_promise_takes(costs, spared):
     assert Costly(costs).spare(Plan()).spared == spared
+
+
+@pytest.mark.parametrize("first", [0, 1, 3, 6, 12])
+def test_the_search_says_in_words_how_much_is_left(first):
+    """Whichever blocks have to be spared, no more trials come than were announced."""
+    search = Costly({f"block {number}": 0.01 if number <= first else 0.0 for number in range(13)})
+    search.spare(Plan())
+    assert search.said[0] == "measuring with every block quantized"
+    assert search.said[1:14] == [
+        f"that agrees too little: measuring each block alone, {number} of 13" for number in range(1, 14)
+    ]
+    trials = [line.partition(" blocks in float32, trial ") for line in search.said[14:]]
+    assert [each[2] for each in trials] == [f"{number} of at most 7" for number in range(1, len(trials) + 1)]
+    assert trials[0][0] == "measuring with 1 of 13"
+    assert len(trials) <= 7
+
+
+def measured(top1, images, *, own):
+    """What the verdict looks at."""
+    found = Agreement(top1, 1, 1, 1, 1)
+    return SimpleNamespace(agreement=found, own_images=own, quantization=SimpleNamespace(images=images))
+
+
+@pytest.mark.parametrize(
+    ("top1", "images", "own", "said"),
+    [
+        (109 / 111, 111, False, "than promised: top-1 98.2% (promised: 99%). That was measured on sample pictures"),
+        (109 / 111, 111, True, "within chance for 111 images (a standard error is 0.9%): more of them would tell"),
+        (0.982, 1000, True, "It agrees less with its source than promised: top-1 98.2% (promised: 99%)."),
+        (0.995, 1000, True, "It agrees with its source as promised (top-1 99%, ten nearest neighbours 95%)."),
+    ],
+)
+def test_a_verdict_says_what_may_have_decided_it(top1, images, own, said):
+    found = verdict(measured(top1, images, own=own))
+    assert said in found
+    assert ("within chance" in found) == (own and images == 111)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,14 @@ class Agreement(MeasuredAgreement):
         What is chosen by some images does a little worse on others.
         """
         return all(
-            value >= min(1.0, least + math.sqrt(least * (1 - least) / max(1, counted)))
+            value >= min(1.0, least + standard_error(least, counted))
             for (_, value, least), counted in zip(self.promised, (images, NEIGHBOURS * images), strict=True)
         )
+
+
+def standard_error(share: float, counted: int) -> float:
+    """Of a share of so many."""
+    return math.sqrt(share * (1 - share) / max(1, counted))
 
 
 def agreement(source: Answers, other: Answers) -> Agreement:

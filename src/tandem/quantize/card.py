@@ -3,9 +3,13 @@
 from pathlib import Path
 
 from tandem import precisions, weights
-from tandem.config import PROMISE
+from tandem.config import LEAST_NEIGHBOURS, LEAST_TOP1, PROMISE
+from tandem.quantize.agreement import standard_error
 from tandem.quantize.quantizing import Quantized
+from tandem.towers.blocks import TOWERS
 from tandem.weights.card import model_card
+
+_ENDS = {f"{tower} ends": f"the first and last layers of the {tower} tower" for tower in TOWERS}  # others are named
 
 
 def write(quantized: Quantized, target: str | Path, *, overwrite: bool = False) -> Path:
@@ -23,7 +27,14 @@ def verdict(quantized: Quantized) -> str:
     found = quantized.agreement
     if found.is_good:
         return f"It agrees with its source as promised ({PROMISE})."
-    return f"It agrees less with its source than promised: {', '.join(found.below_promise)}."
+    said = f"It agrees less with its source than promised: {', '.join(found.below_promise)}."
+    if not quantized.own_images:
+        return f"{said} That was measured on sample pictures, which say little: give --images some hundred of yours."
+    error = standard_error(LEAST_TOP1, quantized.quantization.images)
+    if LEAST_TOP1 - error <= found.top1 < LEAST_TOP1 and found.neighbours >= LEAST_NEIGHBOURS:
+        images = f"{quantized.quantization.images:,} images"
+        return f"{said} That is within chance for {images} (a standard error is {error:.1%}): more of them would tell."
+    return said
 
 
 def mixing(quantized: Quantized) -> str:
@@ -64,8 +75,11 @@ def card(quantized: Quantized) -> str:
         "int8": "Weights, and the inputs of linear layers and convolutions, have eight bits",
         "int8-weights": "Weights have eight bits in the file; in memory, those of linear layers and embeddings do",
     }[about.method]
-    spared = f" Kept in float32: {', '.join(about.spared)}." if about.spared else ""
+    spared = (
+        f" Kept in float32: {', '.join(_ENDS.get(block, block) for block in about.spared)}." if about.spared else ""
+    )
     settings = "".join(f" {tower} tower: {words}." for tower, words in quantized.settings.items())
+    settings += "" if quantized.searched else " Every block was quantized with the default settings (--no-search)."
     lines = [
         model_card(quantized.checkpoint.config, "tandem").rstrip(),
         "",

@@ -28,6 +28,8 @@ class Quantized:
     checkpoint: Checkpoint  # its `config.quantization` says how it agrees with its source
     agreement: Agreement  # on images and texts that were kept out
     samples: str  # in words
+    own_images: bool  # whether they are the user's
+    searched: bool  # whether settings were tried, and blocks spared
     blocks: int  # that could be rounded
     settings: dict[str, str]  # of each tower, in words
     tried: tuple[Tried, ...]
@@ -89,6 +91,8 @@ def quantize(
         checkpoint=dataclasses.replace(model.checkpoint, config=config, tensors=tensors),
         agreement=found,
         samples=samples.described,
+        own_images=samples.own,
+        searched=search,
         blocks=len(blocks(model.config, model.tensors)),
         settings={str(tower): words for tower, words in settings.items()},
         tried=tuple(looked.tried),

@@ -52,6 +52,7 @@ class Samples:
     labelled: bool  # whether they are the user's, with a label for each image
     described: str  # where images and texts are from, in a sentence
     skipped: tuple[ImageError, ...] = ()
+    own: bool = False  # whether the images are the user's
 
 
 def gather(
@@ -107,7 +108,7 @@ def gather(
     ]
     calibration, dev, held_out = parts
     named = classes or _some_words(seed)
-    return Samples(calibration, dev, held_out, named, labels is not None, where, tuple(skipped))
+    return Samples(calibration, dev, held_out, named, labels is not None, where, tuple(skipped), images is not None)
 
 
 def image_batches(part: Part) -> list[Batch]:

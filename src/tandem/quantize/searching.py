@@ -3,8 +3,10 @@
 Nothing that is measured in the end is looked at here.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 
@@ -60,6 +62,7 @@ class Search:
         """The settings of each tower whose vectors are nearest to the source's, and what they are in words."""
         best: dict[Tower, dict[str, Site]] = {}
         words: dict[Tower, str] = {}
+        number, total = 0, sum(len(self.settings(tower, all_of_them=all_of_them)) for tower in TOWERS)
         for tower in TOWERS:
             batches = (
                 image_batches(self.samples.calibration)
@@ -68,7 +71,8 @@ class Search:
             )
             least = np.inf
             for name, (alpha, correct) in self.settings(tower, all_of_them=all_of_them).items():
-                self.say(f"calibrating the {tower} tower: {name}")
+                number += 1
+                self.say(f"calibrating, {number} of {total}: {tower} tower, {name}")
                 sites = calibrate(
                     self.model.config, self.model.tensors, tower, batches, alpha=alpha, correct_bias=correct
                 )
@@ -82,21 +86,30 @@ class Search:
 
         A plan that does not keep it with every block spared is given back with all of them.
         """
+        self.say("measuring with every block quantized")
         if self._holds(plan, ()):
             return plan
         everything = self.all_blocks()
         costs: dict[str, float] = {}
-        for block in everything:
-            self.say(f"what {block} costs")
+        for number, block in enumerate(everything, 1):
+            self.say(f"that agrees too little: measuring each block alone, {number} of {len(everything)}")
             costs[block] = self._try(f"{block} alone", plan.sparing(set(everything) - {block}))
         ranked = sorted(everything, key=lambda block: -costs[block])
         # The number spared is doubled until the promise is kept, and then lowered by halves
         low, high = 0, 1
-        while high < len(ranked) and not self._holds(plan, ranked[:high]):
+        trials, most = count(1), 2 * math.ceil(math.log2(len(ranked))) - 1
+
+        def holds(spared: int) -> bool:
+            self.say(
+                f"measuring with {spared} of {len(ranked)} blocks in float32, trial {next(trials)} of at most {most}"
+            )
+            return self._holds(plan, ranked[:spared])
+
+        while high < len(ranked) and not holds(high):
             low, high = high, min(2 * high, len(ranked))
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._holds(plan, ranked[:middle]) else (middle, high)
+            low, high = (low, middle) if holds(middle) else (middle, high)
         return plan.sparing(ranked[:high])
 
     def all_blocks(self) -> tuple[str, ...]:
@@ -104,12 +117,11 @@ class Search:
         return blocks(self.model.config, self.model.tensors)
 
     def _holds(self, plan: Plan, spared: Sequence[str]) -> bool:
-        found = self.measure(plan.sparing(spared), f"{len(spared)} blocks spared" if spared else "every block")
+        found = self.measure(plan.sparing(spared), f"{len(spared)} spared" if spared else "every block")
         return found.holds_with_room(len(self.pixels))
 
     def measure(self, plan: Plan, what: str) -> Agreement:
         """The agreement of a plan on what is chosen by."""
-        self.say(f"trying {what}")
         tensors = build(self.model.config, self.model.tensors, plan, self.names)
         found = agreement(self.source, answers(with_tensors(self.model, tensors), self.samples.dev, self.class_texts))
         self.tried.append(Tried(what, found))

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Quantize a model to int8: faster on CPUs, up to four times smaller, and loaded like any other. One part of "
-        "the images and texts calibrates, a second one chooses the settings, and on the rest the model is compared "
-        "with its source; blocks that lose too much stay in float32. The figures are written into its model card.",
+        "Quantize a model to int8, which loads like any other. One part of the images and texts calibrates, a second "
+        "one chooses the settings, and on the rest the model is compared with its source; blocks that lose too much "
+        "stay in float32. With all blocks in int8 it is four times smaller than float32, and faster on CPUs; small "
+        "models keep most blocks in float32, and gain little. The figures are written into its model card.",
         "tandem quantize ViT-B/32 b32-int8 --images photos",
         "tandem quantize ViT-B/32 b32-int8 --images imagenet/val --texts captions.txt",
         "tandem quantize ViT-B/32 b32-small --weights-only",
@@ -32,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
         "--images",
         metavar="DIR",
         help="a folder of photos like those that you will use the model on, up to 2,000 of them, or any data set that "
-        "tandem evaluate takes: with labels, accuracy is measured, too (default: sample pictures, which say less)",
+        "tandem evaluate takes: with labels, accuracy is measured, too (default: sample pictures, which say little)",
     )
     parser.add_argument(
         "--texts",
@@ -42,12 +43,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--weights-only",
         action="store_true",
-        help="keep only the weights in eight bits: needs no calibration",
+        help="keep only the weights in eight bits: needs no calibration, and blocks that lose too much stay in float32 "
+        "all the same",
     )
     parser.add_argument(
         "--no-search",
         action="store_true",
-        help="quantize every block with the default settings, whatever the agreement; quick",
+        help="quantize every block with the default settings, whatever the agreement; quick, said in the model card, "
+        "and also for --weights-only",
     )
     add_activation(parser, "as for tandem classify")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
@@ -71,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     with progress.waiting("reading images"):
         samples = gather(model, arguments.images, arguments.texts)
+    if not samples.own:
+        terminal.echo("no --images: sample pictures are used, which say little of yours; give some hundred of them")
     made = quantize(
         model,
         samples,
@@ -117,6 +122,8 @@ def as_document(made: "Quantized", target: str) -> dict[str, Any]:
         "images": about.images,
         "texts": about.texts,
         "samples": made.samples,
+        "own_images": made.own_images,
+        "searched": made.searched,
         "spared": list(about.spared),
         "blocks": made.blocks,
         "settings": made.settings,
