@@ -18,6 +18,7 @@ class RangeServer:
         self.status: list[int] = []  # of the next answers, instead of their files; 0: the connection is cut
         self.ranges = True  # False: whole files only
         self.heeds_if_match = True
+        self.weak_etags = False  # True: those that stand for no exact bytes, which no If-Match matches
         self.versions = "ETag"  # or "Last-Modified", or neither; the second without heeding If-Unmodified-Since
         self.sent: list[tuple[str, int]] = []  # (name, bytes) of each body
         self._etags: dict[tuple[Path, int, int], str] = {}
@@ -41,7 +42,7 @@ class RangeServer:
         if key not in self._etags:
             with path.open("rb") as file:
                 self._etags[key] = f'"{hashlib.file_digest(file, "md5").hexdigest()}"'
-        return self._etags[key]
+        return "W/" * self.weak_etags + self._etags[key]
 
     def next_status(self) -> int | None:
         with self._lock:
@@ -75,7 +76,8 @@ class RangeServer:
                 asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
                 modified = self.date_time_string(int(path.stat().st_mtime))
                 headers = {name: {"ETag": etag, "Last-Modified": modified}[name] for name in about.versions.split()}
-                if about.heeds_if_match and self.headers.get("If-Match", etag) != etag:
+                strong = etag.removeprefix("W/")
+                if about.heeds_if_match and self.headers.get("If-Match", strong) != strong:
                     self._send(412, b"", headers)
                     return
                 status, first, stop = 200, 0, size
