@@ -252,7 +252,7 @@ class Named:
     def __init__(self, fingerprint, about=None):
         self.name, self.fingerprint, self.orient = f"model {fingerprint}", fingerprint, True
         self.config = type("C", (), {"quantization": about, "embed_dim": 4})
-        self.checkpoint = type("K", (), {"source": "nowhere"})
+        self.checkpoint = type("K", (), {"source": f"a/{fingerprint}"})
 
 
 def about(**changes):
@@ -265,16 +265,24 @@ def test_collections_take_a_quantised_model_beside_its_source_where_it_agrees():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_model("c", notes, Named("s"))
-    with pytest.warns(UserWarning, match=r"model q stands in for model s: top-1 99.5%, ten nearest neighbours 97.0%"):
+    with pytest.warns(UserWarning, match=r"model q \(a/q\) stands in for model s: top-1 99.5%, ten nearest neig"):
         check_model("c", notes, Named("q", about()))
-    with pytest.raises(StoreError, match="agrees with it too little to be mixed"):
+    with pytest.raises(StoreError, match=r"model q \(a/q\) agrees with it too little to be mixed"):
         check_model("c", notes, Named("q", about(mixed_neighbours=0.9)))
     with pytest.raises(StoreError, match="holds vectors of model s"):
         check_model("c", notes, Named("q", None))
 
 
 def test_the_source_goes_beside_its_quantised_model_where_that_agrees():
-    with pytest.warns(UserWarning, match="model s stands in for model q"):
+    with pytest.warns(UserWarning, match=r"model s stands in for model q \(a/q\), made from it"):
         check_model("c", notes_for(Named("q", about())), Named("s"))
     with pytest.raises(StoreError, match="holds vectors of model q"):
         check_model("c", notes_for(Named("q", about(top1=0.9))), Named("s"))
+
+
+def test_two_quantised_models_of_one_name_are_told_apart_by_their_folders():
+    first, second = Named("q", about()), Named("r", about())
+    first.name = second.name = "model s int8"
+    said = r"holds vectors of model s int8 \(a/q, q\), not of model s int8 \(a/r, r\): .*--model a/r"
+    with pytest.raises(StoreError, match=said):
+        check_model("c", notes_for(first), second)

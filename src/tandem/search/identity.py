@@ -173,9 +173,19 @@ def _refuse_by_name(url: str, notes: Mapping[str, str], given: str | Path) -> No
 
 def _another(url: str, notes: Mapping[str, str], name: str, source: str) -> str:
     """`source` is what loads the other model; empty for the one that ships inside."""
-    theirs = f"{notes.get('model_name', 'an unknown model')} ({notes.get('model_fingerprint', '')[:12]})"
+    from tandem.weights.published import known_name
+
+    made_with = notes.get("model_name", "an unknown model")
+    loaded_from = notes.get("model_source", "") if known_name(made_with) is None else ""
+    theirs = _called(made_with, loaded_from, notes.get("model_fingerprint", "")[:12])
     command = f"tandem migrate {shlex.quote(url)}" + (f" --model {shlex.quote(source)}" if source else "")
     return f"{url} holds vectors of {theirs}, not of {name}: leave the model out, or move the collection: {command}"
+
+
+def _called(name: str, *beside: str) -> str:
+    """A model's name, and beside it what tells two of that name apart: all quantised models of a source have one."""
+    told = ", ".join(filter(None, beside))
+    return f"{name} ({told})" if told else name
 
 
 def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
@@ -186,18 +196,21 @@ def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
     """
     theirs = notes.get("model_fingerprint", "")
     about = model.config.quantization
+    folder = "" if about is None else source_of(model)
+    mine = _called(model.name, folder)
     if theirs != model.fingerprint and about is not None and theirs == about.source_fingerprint:
         if not about.mixes:
             raise StoreError(
-                f"{url} holds vectors of {about.source}; {model.name} agrees with it too little to be mixed with them "
+                f"{url} holds vectors of {about.source}; {mine} agrees with it too little to be mixed with them "
                 f"({about.figures}; needed: {PROMISE}, also for its queries among the source's vectors): leave the "
                 "model out, or make a collection of its own"
             )
-        warnings.warn(f"{url}: {model.name} stands in for {about.source}: {about.figures}", stacklevel=3)
+        warnings.warn(f"{url}: {mine} stands in for {about.source}: {about.figures}", stacklevel=3)
     elif theirs != model.fingerprint and notes.get("mixes_with") == model.fingerprint:
-        warnings.warn(f"{url}: {model.name} stands in for {notes['model_name']}, made from it", stacklevel=3)
+        theirs = _called(notes["model_name"], notes.get("model_source", ""))
+        warnings.warn(f"{url}: {model.name} stands in for {theirs}, made from it", stacklevel=3)
     elif theirs != model.fingerprint:
-        name = f"{model.name} ({model.fingerprint[:12]})"
+        name = _called(model.name, folder, model.fingerprint[:12])
         raise StoreError(_another(url, notes, name, source_of(model)))
     choice = "upright" if model.orient else "as stored"
     if notes.get("orientation", choice) != choice:
