@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -163,6 +165,27 @@ def test_images_that_stream_give_the_device_a_batch_ahead():
     np.testing.assert_allclose([outcome.vector for outcome in outcomes], vectors, atol=1e-6)
 
 
+def test_images_of_a_batch_that_could_not_be_begun_are_indexed_one_by_one():
+    class Small:
+        overlaps, precision = True, "float32"
+
+        def begin_images(self, pixels, *, normalize=True):
+            if len(pixels) > 1:
+                raise EngineError("too much")
+            return lambda: np.ones((1, 3), np.float32)
+
+        def encode_images(self, pixels, *, normalize=True):
+            return self.begin_images(pixels)()
+
+    images = [
+        PreparedImage(Entry(str(i), FileSignature(1, 1, 1), str(i)), values={}, pixels=np.zeros((4, 4, 3), np.uint8))
+        for i in range(5)
+    ]
+    outcomes = [each for batch in encoded_batches(lambda image: image, images, Bare(Small()), 2) for each in batch]
+    assert [outcome.entry.path for outcome in outcomes] == list("01234")
+    assert all(outcome.vector is not None for outcome in outcomes)
+
+
 def test_an_error_of_a_batch_that_was_begun_is_raised_in_its_turn():
     _, streamed = map(Bare, engines("vit"))
     good, bad = random_pixels(MODELS["vit"], n=2), np.full((2, 32, 32, 3), np.nan, np.float32)
@@ -216,6 +239,39 @@ def test_a_batch_that_does_not_fit_is_cut():
         np.testing.assert_array_equal(batches.run("key", function, [rows[:7], rows[7:]], 1, 8), rows + 1)
     assert calls[:2] == [8, 4]
     assert max(calls[2:]) == 2  # what did not fit is not tried again
+
+
+def test_threads_take_turns_on_a_device():
+    """Batches of two would share memory."""
+    busy, seen = threading.Event(), threading.Event()
+
+    def function(x):
+        if busy.is_set():
+            seen.set()
+        busy.set()
+        seen.wait(0.1)  # for another thread, which must not come here
+        busy.clear()
+        return x + 1
+
+    batches = Batches(torch.device("cpu"), HostStreams())
+    rows = np.arange(2, dtype=np.float32)[:, None]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda by: batches.run(by, function, [rows + by], 1, 8), (10, 20)))
+    assert not seen.is_set()
+    assert [each.ravel().tolist() for each in found] == [[11, 12], [21, 22]]
+
+
+def test_memory_that_is_still_read_is_not_given_back_for_more():
+    class Growing(StrictStreams):
+        def host_memory(self, size):
+            _, growing = batches._slots
+            assert growing.consumed is None or growing.consumed in self.waited, "given back while it is computed with"
+            return super().host_memory(size)
+
+    batches = Batches(torch.device("cpu"), Growing())
+    rows = np.arange(8, dtype=np.float32)[:, None]
+    found = batches.run("key", lambda x: x + 1, [rows[:1], rows[:1], rows], 1, 8)
+    assert found.ravel().tolist() == [1, 1, *range(1, 9)]
 
 
 def test_what_cannot_be_recorded_is_computed_all_the_same():
