@@ -23,15 +23,17 @@ def add_arguments(parser: Parser) -> None:
     describe(
         parser,
         "Read all of a collection and compare it with its checksums: the database, records, vectors, thumbnails, the "
-        "index and the list of files. With --repair, what is sound is kept, what is derived is made again, and photos "
+        "index and the list of files. With --repair, sound data is kept, derived data is rebuilt, and photos "
         "whose vectors or records are damaged are read from their files again. Photos whose files cannot be read now "
-        "stay in the collection, are named and left out of answers: repair it again when their folder is back. "
-        "Exit code 0: all is well, or is again; 1: something is damaged, missing or lost.",
+        "stay in the collection but are left out of answers: repair it again when their folder is back. "
+        "Exit code 0: nothing is damaged, or all of it was repaired; 1: something is damaged, missing or lost.",
         "tandem check photos.tandem",
         "tandem check photos.tandem --repair",
     )
     add_collection(parser)
-    parser.add_argument("--repair", action="store_true", help="make again what is damaged; reads the photos' files")
+    parser.add_argument(
+        "--repair", action="store_true", help="restore what is damaged, reading photos again where necessary"
+    )
     parser.add_argument(
         "--remove-missing",
         action="store_true",

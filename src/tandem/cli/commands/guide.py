@@ -59,12 +59,14 @@ def add_arguments(parser: Parser) -> None:
         "text", nargs="*", metavar="TEXT", help="what the picture should show; words without quotes are one text"
     )
     parser.add_argument(
-        "--out", metavar="F", help="the picture to write: .png, .jpg, .webp, or .svg (with --resume: the one it began)"
+        "--out",
+        metavar="F",
+        help="the picture to write: .png, .jpg, .webp, or .svg (with --resume: the one that was begun)",
     )
     parser.add_argument(
         "--resume",
         metavar="F",
-        help="go on with a run that was stopped, to the same picture: its state or its picture",
+        help="continue a run that was stopped, given its state or its picture; the result is the same",
     )
     goals = parser.add_argument_group("goals")
     goals.add_argument(
@@ -90,7 +92,7 @@ def add_arguments(parser: Parser) -> None:
     )
     how.add_argument("--steps", type=positive, metavar="N", help=f"steps of the optimiser ({STEPS})")
     how.add_argument(
-        "--seconds", type=float, metavar="S", help="the time it may take: fewer steps where it is short; one at least"
+        "--seconds", type=float, metavar="S", help="time limit: fewer steps if it is short, but at least one"
     )
     how.add_argument("--crops", type=positive, metavar="N", help=f"random views a step ({CROPS})")
     how.add_argument("--seed", type=non_negative, metavar="N", help="another seed gives another picture (0)")

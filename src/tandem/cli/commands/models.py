@@ -77,7 +77,9 @@ def add_arguments(parser: Parser) -> None:
         "measurement auto is float32. A quantised model is taken by classify and embed alone: where a collection, a "
         "head or a calibration belongs to the model, auto keeps its weights",
     )
-    parser.add_argument("--again", action="store_true", help="with --explain: measure again, whatever is known")
+    parser.add_argument(
+        "--again", action="store_true", help="with --explain: measure again even if nothing has changed"
+    )
     add_json(parser)
 
 

@@ -18,7 +18,7 @@ NO_POLICY = f"no policy: name one with --policy, a file in TOML or one that ship
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Say of each photo what a written policy asks: allow, review or block, with a probability at the policy's base "
+        "Apply a written policy to each photo: allow, review or block, with a probability at the policy's base "
         "rate, and the texts and examples that decided it. Without a fit photos are only ordered. Nothing is deleted, "
         "moved or changed. Other verbs, each with its own --help: `moderate fit` sets the bands from labelled photos, "
         "`moderate report` sums up a log, `moderate verify-log` checks it. In a terminal the most severe come first; "

@@ -10,7 +10,7 @@ def add_arguments(parser: Parser) -> None:
     describe(
         parser,
         "Sum up the last decision on each photo of a log: how many are in each band, and with labelled photos how "
-        "often the bands were right, hard negatives first. Photos that a fit was made from are counted, and stay out "
+        "often the bands were right, hard negatives first. Photos that a fit used are counted, and left out "
         "of the figures. The chain of the log is checked first.",
         "tandem moderate report decisions.jsonl",
         "tandem moderate report decisions.jsonl --labelled labelled --json",

@@ -93,7 +93,11 @@ def add_arguments(parser: Parser) -> None:
     limits = parser.add_argument_group("limits")
     for option, default, what in (
         ("--max-body-mb", DEFAULTS.max_body_bytes // MB, "of a request"),
-        ("--max-megapixels", DEFAULTS.max_pixels // MEGAPIXEL, "of an image, whose decoding may take 6 MB for each"),
+        (
+            "--max-megapixels",
+            DEFAULTS.max_pixels // MEGAPIXEL,
+            "of an image; decoding one may take 6 MB of memory a megapixel",
+        ),
         ("--max-batch", DEFAULTS.max_batch, "items per request"),
         ("--max-requests", DEFAULTS.concurrency, "requests in flight"),
         ("--max-queue", DEFAULTS.image_queue, "images waiting"),

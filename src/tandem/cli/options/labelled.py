@@ -28,10 +28,10 @@ def add_labelled(parser: Parser, *, required: bool) -> None:
     )
     data.add_argument("--table", metavar="F", help="of a collection: a CSV or TSV file of photos and their labels")
     data.add_argument("--split", metavar="S", help="the split, where there are several")
-    data.add_argument("--layout", metavar="L", help="how they are laid out (default: recognised)")
+    data.add_argument("--layout", metavar="L", help="how the data is laid out (default: recognised)")
     data.add_argument("--label", metavar="COLUMN", help="the column or key of labels")
     data.add_argument("--classes", metavar="F", help="a file with the names of the classes")
-    data.add_argument("--limit", type=positive, metavar="N", help="take so many, drawn with --seed")
+    data.add_argument("--limit", type=positive, metavar="N", help="use only N of them, drawn with --seed")
     data.add_argument(
         "--seed", type=non_negative, default=0, metavar="N", help="of draws, folds and resamples (%(default)s)"
     )
