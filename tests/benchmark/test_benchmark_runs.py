@@ -1,18 +1,16 @@
 """A run from rows to a page, with rows that cost nothing: what is kept, what is refused, what is measured again."""
 
-import time
 from argparse import Namespace
-from types import SimpleNamespace
 
 import benchmark
-import numpy as np
 import pytest
 from comparison import idle, measuring, page
+from comparison.machine import BusyError
 from comparison.materials import Materials
-from comparison.measuring import LIMITS, LIMITS_FILES, Scale, measure_photo
+from comparison.measuring import LIMITS, LIMITS_FILES
 from comparison.page import BEGIN, END, Refused
 from comparison.results import Measured, Results
-from comparison.rows import LEAST_ROUNDS, MOST_ROUNDS, ROWS, SIDES
+from comparison.rows import ROWS
 from comparison.sides import PeerError
 
 MACHINE = {
@@ -75,6 +73,22 @@ def test_a_row_of_a_busy_machine_is_not_kept(bench):
     assert list(Results(bench.home / "results.json", MACHINE).rows) == ["image"]
 
 
+def test_a_machine_that_is_busy_before_a_row_ends_the_run(bench, monkeypatch):
+    shares = iter([0.0, 0.02])  # before anything, and before the first row
+
+    def check_idle():
+        if (share := next(shares, None)) is None:
+            raise BusyError("the machine is busy")
+        return share
+
+    monkeypatch.setattr(benchmark, "check_idle", check_idle)
+    with pytest.raises(BusyError):
+        bench.run("images,image")
+    assert bench.measured == ["images"]
+    assert Results(bench.home / "results.json", MACHINE).rows["images"].others_before == 0.02
+    assert bench.page.read_text() == EMPTY
+
+
 def test_no_page_is_written_of_a_busy_machine(bench):
     settings = Materials(bench.home).settings(ROWS["images"])
     Results(bench.home / "results.json", MACHINE).keep(
@@ -104,64 +118,6 @@ def test_a_side_that_disagrees_is_not_timed(limits, precision):
             measuring._check_agreement(found, limits[precision])
 
 
-def test_another_answer_to_the_photo_is_not_timed(tmp_path, monkeypatch):
-    names = ("tandem float32", "transformers float32", "open_clip float32")
-    cat = {"tandem float32": 0.9, "transformers float32": 0.86, "open_clip float32": 0.84}
-    monkeypatch.setattr(measuring, "_command", lambda side, *given: side.name)
-    monkeypatch.setattr(
-        measuring, "_answer", lambda side, *given: dict(zip(measuring.LABELS, (cat[side.name], 0.1, 0), strict=True))
-    )
-    monkeypatch.setattr(measuring, "_seconds", lambda *given: 1.0)
-    row = SimpleNamespace(key="photo", work="photo", model="vit-b-32", sides=names, seconds=0)
-    running = SimpleNamespace(prepare=lambda *given: {}, versions={})
-    materials = SimpleNamespace(photos=lambda count: ["a.jpg"])
-    found = measure_photo(row, SIDES, materials, running, Scale(rounds=1), tmp_path)
-    assert list(found.values) == list(names[:2])
-    assert "it is not timed" in found.missing["open_clip float32"]
-
-
-def test_rounds_end_with_the_seconds_but_not_before_there_are_enough():
-    row, whole, long_ago = ROWS["images"], Scale(), time.perf_counter() - 1e6
-    assert not whole.enough(row, LEAST_ROUNDS - 1, long_ago)
-    assert whole.enough(row, LEAST_ROUNDS, long_ago)
-    assert not whole.enough(row, LEAST_ROUNDS, time.perf_counter())
-    assert whole.enough(row, MOST_ROUNDS, time.perf_counter())
-    assert LEAST_ROUNDS >= 3
-
-
-@pytest.mark.parametrize("key", ["images", "prompts", "files"])
-def test_a_rate_is_what_is_done_over_the_seconds(key, tmp_path):
-    materials = SimpleNamespace(pixels=lambda name: "", prompts=lambda n: ["a"] * n, photos=lambda: ["a"] * 200)
-    process = SimpleNamespace(ask=lambda *given, **request: {"seconds": 4.0})
-    ask = measuring._ask(ROWS[key], "vit-b-32", materials, Scale(), tmp_path)
-    assert ask(process) == ROWS[key].count / 4
-
-
-def test_what_pads_to_77_tokens_is_no_strongest_peer():
-    values = {"transformers float32": [1.0], "transformers (77 tokens) float32": [9.0], "tandem float32": [5.0]}
-    assert page.strongest(Measured("prompts", "", values), "float32") == "transformers float32"
-
-
-def test_a_peer_is_faster_by_the_median():
-    """Even where some rounds say otherwise."""
-    values = {"transformers float32": [10.0, 10.0, 10.0], "tandem float32": [9.0, 9.0, 20.0]}
-    assert [found[2] for found in page.faster_peers([Measured("images", "", values)])] == ["transformers float32"]
-
-
-@pytest.mark.parametrize(("ms", "said"), [(60.0, "yes"), (61.0, "**no**")])
-def test_the_aim_of_searching_is_60_milliseconds(ms, said):
-    assert f"{said} |" in page._aims({"search": Measured("search", "", {"tandem float32": [ms]})})
-
-
-def test_the_page_says_the_most_that_others_used(tmp_path):
-    results = Results(tmp_path / "results.json", MACHINE)
-    for key, share in (("images", 0.01), ("image", 0.04)):
-        values = {"transformers float32": [1.0]}
-        results.keep(Measured(key, "2030-01-01", values, others_before=share, others_during=2 * share))
-    said = page.section(results, {"command": "", "photos": "", "weights": "", "int8": ""})
-    assert "at most 4% of the cores before a row and 8% during one" in said
-
-
 def test_a_busy_machine_is_refused_before_anything_is_installed(monkeypatch, capsys):
     def busy():
         raise idle.BusyError("the machine is busy")
@@ -173,8 +129,3 @@ def test_a_busy_machine_is_refused_before_anything_is_installed(monkeypatch, cap
     makefile = (benchmark.ROOT / "Makefile").read_text()
     recipe = makefile.partition("\nbench:")[2].partition("\n\n")[0]
     assert recipe.index("idle.py") < recipe.index(".venv-bench/.done")
-
-
-def test_vectors_of_another_shape_disagree():
-    with pytest.raises(ValueError, match="expected vectors of shape"):
-        measuring.agreement(np.ones((2, 3)), np.ones((2, 4)))

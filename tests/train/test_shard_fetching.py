@@ -13,6 +13,7 @@ from support.range_server import serving
 from support.training_toys import all_images, write_tar
 
 from tandem.errors import RemoteFileError
+from tandem.files import temporary_path
 from tandem.train.data import remote, shard_reader
 from tandem.train.data.block_cache import BlockCache
 from tandem.train.data.index import indexed_file
@@ -136,8 +137,7 @@ def test_a_block_is_kept_and_counted_once(tmp_path: Path) -> None:
 def test_what_dead_processes_left_behind_is_removed(tmp_path: Path) -> None:
     cache = BlockCache(tmp_path / "cache", 450, block_bytes=100)
     cache.put(FILE, 0, bytes(100))
-    folder = Path(cache._path(FILE, 0)).parent
-    old, new = folder / "1.block.a.part", folder / "1.block.b.part"
+    old, new = (temporary_path(Path(cache._path(FILE, block))) for block in (1, 2))
     for path, age_s in ((old, 2 * 3600), (new, 60)):
         path.write_bytes(bytes(100))
         os.utime(path, (time.time() - age_s,) * 2)
