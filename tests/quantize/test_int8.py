@@ -208,40 +208,89 @@ def test_names_tell_blocks_and_towers(name, block):
 
 
 GOOD = {
-    "w": np.zeros((4, 3), np.int8),
-    "w::scale": np.ones(4, np.float32),
-    "w::smooth": np.ones((2, 3), np.float32),
-    "site::input": np.array([-1, 1], np.float32),
-    "site::shift": np.zeros(4, np.float32),
+    "w.weight": np.zeros((4, 3), np.int8),
+    "w.weight::scale": np.ones(4, np.float32),
+    "w.weight::smooth": np.ones((1, 3), np.float32),
+    "w::input": np.array([-1, 1], np.float32),
+    "w::shift": np.zeros(4, np.float32),
     "plain": np.zeros(2, np.float32),
 }
 
 
 def test_stored_arrays_are_read_by_what_they_are():
     made = quantized_tensors(GOOD, "f")
-    assert list(made) == ["w", "plain"]
-    assert isinstance(made.int8("w"), Int8)
+    assert list(made) == ["w.weight", "plain"]
+    assert isinstance(made.int8("w.weight"), Int8)
     assert made.int8("plain") is None
     assert made.range_of("other") is None
-    assert made.range_of("site").low == -1
-    assert made.shape_and_dtype("w") == ((4, 3), np.float32)
+    assert made.range_of("w").low == -1
+    assert made.shape_and_dtype("w.weight") == ((4, 3), np.float32)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"w::scale": None}, "int8 without its scales"),
-        ({"w::scale": np.ones(3, np.float32)}, "expected a positive number for each channel"),
-        ({"w::scale": np.zeros(4, np.float32)}, "expected a positive number for each channel"),
-        ({"w::smooth": np.ones((3, 3), np.float32)}, "expected positive numbers"),
-        ({"site::input": np.array([1, -1], np.float32)}, "expected the ends of a range"),
-        ({"site::input": np.array([0, np.nan], np.float32)}, "expected finite float32"),
-        ({"site::input": None}, "expected .* beside site::input"),
+        ({"w.weight::scale": None}, "int8 without its scales"),
+        ({"w.weight::scale": np.ones(3, np.float32)}, "expected a positive number for each channel"),
+        ({"w.weight::scale": np.zeros(4, np.float32)}, "expected a positive number for each channel"),
+        ({"w.weight::scale": np.full(4, 1e30, np.float32)}, "expected numbers up to 1e.09, got 1e.30"),
+        (
+            {"w.weight::scale": None, "w.weight::smooth": None, "w.weight::column_scale": np.ones(3, np.float32)},
+            "beside visual.proj and text_projection alone",
+        ),
+        ({"w.weight::smooth": np.ones((2, 3), np.float32)}, r"expected positive numbers \[1, 3\]"),
+        ({"w.weight::smooth": np.full((1, 3), 1e-45, np.float32)}, "expected positive numbers"),
+        ({"w::input": np.array([1, -1], np.float32)}, "expected the ends of a range, the lower one first"),
+        ({"w::input": np.array([0, 1e-45], np.float32)}, "expected the ends of a range, the lower one first"),
+        ({"w::input": np.array([-3e38, 3e38], np.float32)}, "expected numbers up to 1e.09"),
+        ({"w::input": np.array([0, np.nan], np.float32)}, "expected finite float32"),
+        *(
+            ({"w::input": np.stack([np.zeros(shape), np.ones(shape)]).astype(np.float32)}, "expected the ends of a ra")
+            for shape in ((7,), (3,), (0,), (3, 5, 7), (3, 1, 1), (1, 1, 1, 1, 1))
+        ),
+        ({"w::input": None}, "expected .* beside w::input"),
+        ({"w::shift": np.zeros(7, np.float32)}, r"expected \[4\] beside w::input, got \[7\]"),
+        ({"w::shift": np.zeros(0, np.float32)}, r"expected \[4\] beside w::input, got \[0\]"),
+        ({"nowhere::input": np.array([-1, 1], np.float32)}, "there is no layer nowhere"),
         ({"plain::scale": np.ones(2, np.float32)}, "there is no int8 tensor plain"),
-        ({"w::code": np.ones(2, np.float32)}, "expected one of ::scale"),
+        ({"w.weight::code": np.ones(2, np.float32)}, "expected one of ::scale"),
     ],
 )
 def test_damaged_scales_and_ranges_are_refused(change, message):
     stored = {name: array for name, array in {**GOOD, **change}.items() if array is not None}
     with pytest.raises(WeightsError, match=message):
         quantized_tensors(stored, "f")
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (3, 1, 1), (1,), (1, 1, 1)], ids=str)
+def test_ranges_may_be_of_each_input_of_a_convolution(shape):
+    ends = np.stack([np.zeros(shape), np.ones(shape)]).astype(np.float32)
+    change = {"w.weight": np.zeros((4, 3, 2, 2), np.int8), "w::input": ends}
+    stored = {name: array for name, array in {**GOOD, **change}.items() if not name.endswith("smooth")}
+    assert quantized_tensors(stored, "f").sites == ["w"]
+
+
+def test_a_range_with_more_axes_than_its_input_is_computed_as_one_number():
+    config = TOYS["vit"]
+    tensors, ids = random_tensors(config), random_ids(config)
+    made = building.build(config, tensors, building.Plan(sites(config, tensors)))
+    name = "text_projection::input"
+    more = quantized_tensors({**made.stored, name: made.stored[name].reshape(2, 1, 1, 1, 1)}, "f")
+    found = [OpenVinoEngine(config, each).encode_texts(np.tile(ids, (100, 1))) for each in (made, more)]
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J" + "x" * 5_000_000, "y"])
+def test_what_is_said_of_a_name_is_short_and_plain(name):
+    for mark in ("::scale", "::input", "::shift"):
+        with pytest.raises(WeightsError) as raised:
+            quantized_tensors({**GOOD, name + mark: np.array([-1, 1], np.float32)}, "f")
+        assert len(str(raised.value)) < 400
+        assert str(raised.value).isprintable()
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_the_sites_of_every_family_are_known(name):
+    config = TOYS[name]
+    made = building.build(config, random_tensors(config), building.Plan(sites(config, random_tensors(config))))
+    assert quantized_tensors(made.stored, "f").sites == made.sites != []

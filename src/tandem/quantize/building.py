@@ -15,6 +15,7 @@ from tandem.quantize.calibration import Arrays, Site
 from tandem.towers.blocks import TOWERS, Tower, block_of
 from tandem.towers.parts.int8 import (
     COLUMN_SCALE,
+    COLUMNS,
     INPUT,
     SCALE,
     SHIFT,
@@ -23,10 +24,10 @@ from tandem.towers.parts.int8 import (
     QuantizedTensors,
     WrappedTensors,
     quantized,
+    weight_of,
 )
 
 _LEAST = 4096  # numbers in a weight that is rounded: less saves nothing
-_COLUMNS = ("visual.proj", "text_projection")  # matrices [i o]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def build(config: ModelConfig, tensors: Arrays, plan: Plan, names: Collection[st
         name: site
         for name, site in sites.items()
         # A range of inputs that outliers have left holds only where the weights have taken them
-        if block_of(name) not in plan.spared and (site.smooth is None or _weight_of(name) in rounded)
+        if block_of(name) not in plan.spared and (site.smooth is None or weight_of(name) in rounded)
     }
     stored: dict[str, NDArray[Any]] = {name: np.asarray(tensors[name]) for name in tensors if name not in rounded}
     for name in rounded:
@@ -92,7 +93,7 @@ def _strange(name: str, source: Arrays, made: QuantizedTensors) -> bool:
     theirs, int8 = source[name], made.int8(name)
     if int8 is None:
         return not np.array_equal(theirs, made.stored[name])
-    weight = theirs.T if name in _COLUMNS else theirs
+    weight = theirs.T if name in COLUMNS else theirs
     if weight.shape != int8.ints.shape:
         return True
     expected = quantized(weight, int8.smooth)
@@ -100,7 +101,7 @@ def _strange(name: str, source: Arrays, made: QuantizedTensors) -> bool:
 
 
 def _rounded(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> dict[str, NDArray[Any]]:
-    columns = name in _COLUMNS
+    columns = name in COLUMNS
     made: Int8 = quantized(array.T if columns else array, _smooth(name, array, sites))
     stored: dict[str, NDArray[Any]] = {
         name: np.ascontiguousarray(made.ints.T if columns else made.ints),
@@ -109,13 +110,6 @@ def _rounded(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> dict[
     if made.smooth is not None:
         stored[name + SMOOTH] = made.smooth
     return stored
-
-
-def _weight_of(site: str) -> str:
-    """The tensor that a site multiplies with."""
-    if site in _COLUMNS:
-        return site
-    return site[:-1] + "weight" if site[:-1].endswith("in_proj_") else site + ".weight"
 
 
 def _smooth(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> NDArray[np.float32] | None:
@@ -127,7 +121,7 @@ def _smooth(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> NDArra
     vectors = [None if site is None else site.smooth for site in parts]
     if all(vector is None for vector in vectors):
         return None
-    inputs = array.shape[0] if name in _COLUMNS else array.shape[1]
+    inputs = array.shape[0] if name in COLUMNS else array.shape[1]
     return np.stack([np.ones(inputs, np.float32) if vector is None else vector for vector in vectors])
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 SCALE, COLUMN_SCALE, SMOOTH, INPUT, SHIFT = "::scale", "::column_scale", "::smooth", "::input", "::shift"
+COLUMNS = ("visual.proj", "text_projection")  # matrices [i o]; all other weights are [o i] or [o i h w]
 _LARGEST = 127  # symmetric: -128 is not used
 STEPS = 256  # of an input's range
 
@@ -78,6 +79,13 @@ def quantized(weight: NDArray[Any], smooth: Array | None = None) -> Int8:
     return Int8(ints, scale, smooth)
 
 
+def weight_of(site: str) -> str:
+    """The tensor that a site multiplies with; of a convolution that is folded from several there is none."""
+    if site in COLUMNS:
+        return site
+    return site[:-1] + "weight" if site[:-1].endswith("in_proj_") else site + ".weight"
+
+
 class Int8Tensors(Mapping[str, np.ndarray], ABC):
     """Arrays by name that offer some of themselves as int8: what graphs ask of tensors beside the arrays."""
 
@@ -112,7 +120,14 @@ class QuantizedTensors(Int8Tensors):
 
     def range_of(self, site: str) -> Range | None:
         limits = self.stored.get(site + INPUT)
-        return None if limits is None else Range(limits[0], limits[1], self.stored.get(site + SHIFT))
+        if limits is None:
+            return None
+        # Without leading axes of one: where they are more than the input has, it would get them
+        shape = limits.shape[1:]
+        while shape and shape[0] == 1:
+            shape = shape[1:]
+        low, high = limits.reshape(2, *shape)
+        return Range(low, high, self.stored.get(site + SHIFT))
 
     @property
     def sites(self) -> list[str]:
