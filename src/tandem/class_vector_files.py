@@ -11,7 +11,9 @@ Shapes: c labels, d dimensions.
 import contextlib
 import hashlib
 import json
+import math
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,8 +33,8 @@ class ClassVectorFile:
     """The file of one set of labels, computed in one way."""
 
     def __init__(self, key: Mapping[str, object]) -> None:
-        """`key` is all that the vectors depend on; its values are plain, `dimensions` among them."""
-        self._row_bytes = 4 * int(str(key["dimensions"]))
+        """`key` is all that the vectors depend on; its values are plain, `labels` and `dimensions` among them."""
+        self._shape = int(str(key["labels"])), int(str(key["dimensions"]))
         written = json.dumps({**key, "format": FORMAT}, sort_keys=True).encode()
         self._digest = hashlib.sha256(written).digest()
         self.path = cache_folder() / FOLDER / (self._digest.hex() + _SUFFIX)
@@ -41,17 +43,20 @@ class ClassVectorFile:
         """float32 [c d]; None where there are none, or they are not whole."""
         try:
             with files.open_regular(self.path) as file:
-                size = os.fstat(file.fileno()).st_size - len(self._digest)
-                if not 0 < size <= MAX_BYTES // 4 or size % self._row_bytes:
+                status = os.fstat(file.fileno())
+                size = 4 * math.prod(self._shape)
+                if status.st_size != size + len(self._digest) or _others_may_write(status):
                     return None
-                content = file.read(size + len(self._digest))
+                content = file.read(status.st_size)
             os.utime(self.path)  # it was used
         except OSError:
             return None
         if content is None or content[size:] != self._checksum(content[:size]):
             return None
-        rows = np.frombuffer(content[:size], "<f4").reshape(-1, self._row_bytes // 4)
-        return rows.astype(np.float32)
+        rows = np.frombuffer(content[:size], "<f4").reshape(self._shape).astype(np.float32)
+        with np.errstate(all="ignore"):
+            lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+        return rows if (np.abs(lengths - 1) < 1e-3).all() else None  # NaN is not less
 
     def write(self, vectors: Vectors) -> None:
         """Keep the vectors [c d], and remove what has not been used for longest. A disk that refuses keeps nothing."""
@@ -62,10 +67,18 @@ class ClassVectorFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with files.atomic_write(self.path) as temporary:
                 temporary.write_bytes(content + self._checksum(content))
+            self.path.chmod(self.path.stat().st_mode & ~stat.S_IWOTH)  # else `read` does not take it
             _remove_oldest(self.path.parent)
 
     def _checksum(self, content: bytes) -> bytes:
         return hashlib.sha256(self._digest + content).digest()
+
+
+def _others_may_write(status: os.stat_result) -> bool:
+    """Whether another user than this one and the administrator could have written the file."""
+    if not hasattr(os, "getuid"):  # Windows has no such bits
+        return False
+    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in (os.getuid(), 0)
 
 
 def _remove_oldest(folder: Path) -> None:

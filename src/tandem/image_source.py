@@ -25,6 +25,9 @@ from tandem.files import user_path
 ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 
+_PIECE_BYTES = 16 * 2**20
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits on the size of an image, checked from its header before decoding, and on fetching it.
@@ -92,9 +95,16 @@ def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int 
                 raise ImageError(name, f"ends in the middle of an image, at byte {at + len(content):,}", "damaged")
             return content
         with opened(source, name, limits) as file:
-            content = file.read(limits.max_bytes + 1)
+            content = b"".join(_pieces(file, limits.max_bytes + 1))
         _check_bytes(len(content), name, limits)
         return content
+
+
+def _pieces(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """What a file holds, up to so many bytes. Reading them at once would take the memory of all that it may hold."""
+    while most and (piece := file.read(min(most, _PIECE_BYTES))):
+        most -= len(piece)
+        yield piece
 
 
 def opened(source: object, name: str, limits: Limits) -> BinaryIO:

@@ -15,8 +15,8 @@ from tandem.home import cache_folder
 from tandem.model import Model
 from tandem.weights import Checkpoint
 
-KEY = {"fingerprint": "f", "texts": (("cat",), ("a {}",), "error"), "dimensions": 3}
-ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
+KEY = {"fingerprint": "f", "texts": (("cat",), ("a {}",), "error"), "labels": 2, "dimensions": 3}
+ROWS = np.eye(2, 3, dtype=np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,26 @@ def test_damaged_files_are_not_taken_and_are_replaced(damage: str) -> None:
     else:
         assert read is not None
         assert np.array_equal(read, ROWS)
+
+
+@pytest.mark.parametrize("rows", [ROWS * np.nan, ROWS * 0, ROWS * 1e30, ROWS[:1], np.eye(3, dtype=np.float32)])
+def test_what_no_model_computes_is_not_taken_whatever_its_checksum(rows: np.ndarray) -> None:
+    ClassVectorFile(KEY).write(rows)
+    assert ClassVectorFile(KEY).path.is_file()
+    assert ClassVectorFile(KEY).read() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="Windows has no such bits")
+def test_a_file_that_others_may_have_written_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = ClassVectorFile(KEY)
+    file.write(ROWS)
+    file.path.chmod(0o666)
+    assert file.read() is None
+    file.write(ROWS)
+    assert file.read() is not None  # written anew, for its owner
+    owner = file.path.stat().st_uid
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    assert (file.read() is None) == (owner != 0)  # what the administrator wrote is taken
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(cache: Path) -> None:

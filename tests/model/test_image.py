@@ -16,6 +16,7 @@ from support.images import SQUARE, encoded, scene
 
 from tandem.errors import ImageError
 from tandem.image import Limits, load_image, preprocess, source_name
+from tandem.image_source import read_bytes
 
 
 def test_every_kind_of_source_gives_the_same_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,3 +302,8 @@ def test_random_damage_gives_an_image_or_an_image_error(kind: str) -> None:
             del damaged[chance.randrange(len(damaged)) :]
         failures += not survives(bytes(damaged), limits)
     assert failures > 5  # the damage was real
+
+
+def test_a_limit_beyond_all_memory_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"an image")
+    assert read_bytes(tmp_path / "a.png", limits=Limits(max_bytes=2**62)) == b"an image"

@@ -264,20 +264,27 @@ def test_collections_take_a_quantised_model_beside_its_source_where_it_agrees():
     notes = notes_for(Named("s"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_model("c", notes, Named("s"))
+        check_model("c", notes, Named("s"), 4)
     with pytest.warns(UserWarning, match=r"model q \(a/q\) stands in for model s: top-1 99.5%, ten nearest neig"):
-        check_model("c", notes, Named("q", about()))
+        check_model("c", notes, Named("q", about()), 4)
     with pytest.raises(StoreError, match=r"model q \(a/q\) agrees with it too little to be mixed"):
-        check_model("c", notes, Named("q", about(mixed_neighbours=0.9)))
+        check_model("c", notes, Named("q", about(mixed_neighbours=0.9)), 4)
     with pytest.raises(StoreError, match="holds vectors of model s"):
-        check_model("c", notes, Named("q", None))
+        check_model("c", notes, Named("q", None), 4)
+
+
+def test_a_model_of_other_dimensions_is_refused_whatever_it_says_of_itself():
+    with pytest.raises(
+        StoreError, match=r"holds vectors of 256 dimensions by model s, and those of model q \(a/q\) have 4"
+    ):
+        check_model("c", notes_for(Named("s")), Named("q", about()), 256)
 
 
 def test_the_source_goes_beside_its_quantised_model_where_that_agrees():
     with pytest.warns(UserWarning, match=r"model s stands in for model q \(a/q\), made from it"):
-        check_model("c", notes_for(Named("q", about())), Named("s"))
+        check_model("c", notes_for(Named("q", about())), Named("s"), 4)
     with pytest.raises(StoreError, match="holds vectors of model q"):
-        check_model("c", notes_for(Named("q", about(top1=0.9))), Named("s"))
+        check_model("c", notes_for(Named("q", about(top1=0.9))), Named("s"), 4)
 
 
 def test_two_quantised_models_of_one_name_are_told_apart_by_their_folders():
@@ -285,4 +292,4 @@ def test_two_quantised_models_of_one_name_are_told_apart_by_their_folders():
     first.name = second.name = "model s int8"
     said = r"holds vectors of model s int8 \(a/q, q\), not of model s int8 \(a/r, r\): .*--model a/r"
     with pytest.raises(StoreError, match=said):
-        check_model("c", notes_for(first), second)
+        check_model("c", notes_for(first), second, 4)

@@ -95,10 +95,13 @@ def asked(connection: Connection, k: int = 10) -> dict[str, Any]:
         ("3.0", (3, 0)),
         ("Zilliz Cloud Vector Database(Compatible with Milvus 2.5)", (2, 5)),
         ("master-20250601-abcdef", (0, 0)),
+        ("build 2026.11 of v2.4.1", (2, 4)),
+        ("9" * 5_000 + ".6", (0, 0)),
         ("", (0, 0)),
+        (None, (0, 0)),
     ],
 )
-def test_a_version_is_read_as_servers_write_it(text: str, version: tuple[int, int]) -> None:
+def test_a_version_is_read_as_servers_write_it(text: str | None, version: tuple[int, int]) -> None:
     assert parse_version(text) == version
     assert large_index(version) == (IVF_RABITQ if version in {(2, 6), (2, 10), (3, 0)} else HNSW)
 

@@ -200,7 +200,7 @@ class Collection(StoreAndModel):
         if not named:
             return 0
         with self._writing(create=True) as store:
-            identity.check_model(self.url, store.notes, self.model)
+            identity.check_model(self.url, store.notes, self.model, store.schema.dimensions)
             store.upsert(ready_vectors.vector_records(store, named, checked, values))
         return len(named)
 
@@ -213,7 +213,7 @@ class Collection(StoreAndModel):
 
             def writing() -> Store:
                 store = opened.enter_context(self._writing(create=True))
-                identity.check_model(self.url, store.notes, self.model)
+                identity.check_model(self.url, store.notes, self.model, store.schema.dimensions)
                 return store
 
             store = None if self._opened() is None else writing()
@@ -228,7 +228,7 @@ class Collection(StoreAndModel):
 
             def own() -> "Model":
                 # The one that is loaded may be of a store that another has taken the place of since it was read.
-                identity.check_model(self.url, store.notes, self.model)
+                identity.check_model(self.url, store.notes, self.model, store.schema.dimensions)
                 return self.model
 
             if self._given is not None:

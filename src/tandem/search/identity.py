@@ -133,7 +133,7 @@ def create(url: str, model: "Model") -> Store | None:
     except StoreExistsError:
         pass
     with closing(stores.open_store(url)) as existing:
-        check_model(url, existing.notes, model)
+        check_model(url, existing.notes, model, existing.schema.dimensions)
     return None
 
 
@@ -188,16 +188,23 @@ def _called(name: str, *beside: str) -> str:
     return f"{name} ({told})" if told else name
 
 
-def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
+def check_model(url: str, notes: Mapping[str, str], model: "Model", dimensions: int) -> None:
     """Refuse a model other than the collection's own, and those that were measured to agree with it.
 
     A quantised model goes beside its source, and its source beside it, where their agreement allows it; a warning says
-    so. Raises `StoreError`.
+    so. dimensions: of the collection's vectors. Raises `StoreError`.
     """
     theirs = notes.get("model_fingerprint", "")
     about = model.config.quantization
     folder = "" if about is None else source_of(model)
     mine = _called(model.name, folder)
+    related = {model.fingerprint, "" if about is None else about.source_fingerprint}
+    is_known = theirs in related or notes.get("mixes_with") == model.fingerprint
+    if is_known and model.config.embed_dim != dimensions:
+        raise StoreError(
+            f"{url} holds vectors of {dimensions} dimensions by {notes.get('model_name', 'an unknown model')}, and "
+            f"those of {mine} have {model.config.embed_dim}: leave the model out, or make a collection of its own"
+        )
     if theirs != model.fingerprint and about is not None and theirs == about.source_fingerprint:
         if not about.mixes:
             raise StoreError(

@@ -81,7 +81,7 @@ def _staging(address: Backend, model: Model) -> Store:
     with suppress(StoreNotFoundError):
         found = address.open(write=True, staging=True)
         try:
-            check_model(address.url, found.notes, model)
+            check_model(address.url, found.notes, model, found.schema.dimensions)
             return found
         except StoreError:
             found.close()

@@ -62,7 +62,8 @@ def search(
             stats = score_stats(vector, sample, count)
             relevance = calibration.probability(kind, scores, stats, vector, length)[0].tolist()
         notes = store.notes
-        check_model(store.url, notes, model)  # on a server another may have taken its place meanwhile
+        # On a server another may have taken its place meanwhile
+        check_model(store.url, notes, model, store.schema.dimensions)
     threshold = None
     if calibration is not None and reason is None:
         threshold = calibration.coefficients(kind).threshold if query.threshold is None else query.threshold

@@ -89,7 +89,7 @@ class StoreAndModel:
             notes = {} if store is None else store.notes
             model = identity.load_model(self.url, notes, self._given, self._loading)
             if store is not None:
-                identity.check_model(self.url, notes, model)
+                identity.check_model(self.url, notes, model, store.schema.dimensions)
             self._model = model
         return self._model
 

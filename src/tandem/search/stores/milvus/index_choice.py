@@ -35,9 +35,12 @@ HNSW = IndexKind("HNSW", {"M": 16, "efConstruction": 200})
 IVF_RABITQ = IndexKind("IVF_RABITQ", {"nlist": LISTS, "refine": True, "refine_type": "SQ8"})
 
 
-def parse_version(text: str) -> Version:
-    """The first two numbers of a server's version, such as v2.6.0-rc1; (0, 0) where there are none."""
-    match = re.search(r"(\d+)\.(\d+)", text)
+_VERSION = re.compile(r"(?:^|\bmilvus |\bv)v?(\d{1,4})\.(\d{1,4})(?!\d)", re.IGNORECASE)
+
+
+def parse_version(text: object) -> Version:
+    """The first two numbers of a server's version, such as v2.6.0-rc1; (0, 0) where it says none."""
+    match = _VERSION.search(text) if isinstance(text, str) else None
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
