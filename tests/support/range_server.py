@@ -20,6 +20,9 @@ class RangeServer:
         self.heeds_if_match = True
         self.weak_etags = False  # True: those that stand for no exact bytes, which no If-Match matches
         self.versions = "ETag"  # or "Last-Modified", or neither; the second without heeding If-Unmodified-Since
+        self.sends_range = ""  # the Content-Range that it tells, instead of the right one
+        self._speaks = threading.Event()
+        self._speaks.set()
         self.sent: list[tuple[str, int]] = []  # (name, bytes) of each body
         self._etags: dict[tuple[Path, int, int], str] = {}
         self.closed = False  # connections that are open end, too
@@ -44,6 +47,15 @@ class RangeServer:
                 self._etags[key] = f'"{hashlib.file_digest(file, "md5").hexdigest()}"'
         return "W/" * self.weak_etags + self._etags[key]
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Inside, requests are taken and not answered."""
+        self._speaks.clear()
+        try:
+            yield
+        finally:
+            self._speaks.set()
+
     def next_status(self) -> int | None:
         with self._lock:
             return self.status.pop(0) if self.status else None
@@ -65,6 +77,7 @@ class RangeServer:
 
             def _answer(self, with_body: bool) -> None:
                 path = about.folder / self.path.partition("?")[0].lstrip("/")
+                about._speaks.wait()
                 status = about.next_status()
                 if status == 0 or about.closed:
                     self.close_connection = True
@@ -84,6 +97,7 @@ class RangeServer:
                 if asked and about.ranges:
                     status, first, stop = 206, int(asked[1]), min(int(asked[2]) + 1, size)
                     headers["Content-Range"] = f"bytes {first}-{stop - 1}/{size}"
+                    headers["Content-Range"] = about.sends_range or headers["Content-Range"]
                 with path.open("rb") as file:
                     file.seek(first)
                     content = file.read(stop - first) if with_body else b""

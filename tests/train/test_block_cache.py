@@ -115,6 +115,33 @@ def test_a_folder_that_another_process_removes_is_made_again(tmp_path: Path, mon
     assert cache.get(file, 1, 0, 100) == b"1" * 100
 
 
+def test_what_is_not_of_the_cache_is_left_alone(tmp_path: Path) -> None:
+    """A pipe is not waited for, a sum below 0 not believed, a link not written through, and no other file removed."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("film.part", "7.block"):
+        (mine / name).write_bytes(bytes(900))
+        os.utime(mine / name, (1, 1))
+    file = RemoteFile("https://host/a.tar", 900, "ETag x")
+    cache = BlockCache(tmp_path, 350, block_bytes=100)
+    (tmp_path / "bytes").write_text("-1000000")
+    for block in range(9):
+        cache.put(file, block, bytes(100))
+        assert stored(tmp_path) - 900 <= 350
+    assert len(list(mine.iterdir())) == 2
+    (tmp_path / "bytes").unlink()
+    (tmp_path / "precious").write_text("1")
+    (tmp_path / "bytes").symlink_to("precious")
+    cache.put(file, 0, bytes(100))
+    assert (tmp_path / "precious").read_text() == "1"
+    path = Path(cache._path(file, 5))
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.warns(UserWarning, match="parts of shards cannot be kept"):
+        assert cache.get(file, 5, 0, 10) is None
+
+
 def test_a_damaged_block_is_fetched_again(server: RangeServer, tmp_path: Path) -> None:
     reader = ShardReader(cache := BlockCache(tmp_path, 10**9), 5)
     [file] = reader.find([f"{server.url}/a.tar"])

@@ -182,6 +182,40 @@ def test_a_refused_file_asks_for_credentials_and_shows_no_signature(server: Rang
     assert "hidden" not in str(raised.value)
 
 
+@pytest.mark.parametrize("status", [400, 429, 503])
+def test_no_error_shows_a_query(server: RangeServer, tmp_path: Path, status: int) -> None:
+    """A redirect may lead to a URL that is signed."""
+    server.status = [status] * 1000
+    with pytest.raises(RemoteFileError, match=rf"/a\.tar: cannot be read: HTTP {status};") as raised:
+        loader(server.url, tmp_path, path="a.tar?version=hidden", patience_s=0.05)
+    assert "hidden" not in str(raised.value)
+    error = ValueError("Invalid URL https://cdn.host/x?Signature=hidden&Expires=1 here")
+    assert "hidden" not in str(remote._final("https://host/a.tar", error))
+    assert "hidden" not in str(remote._gone("https://host/a.tar", OSError(str(error))))
+
+
+def test_another_range_than_was_asked_for_is_not_taken(server: RangeServer, root: Path) -> None:
+    [file] = remote.find([f"{server.url}/a.tar"], 5)
+    server.sends_range = "bytes 0-9/*"
+    with pytest.raises(RemoteFileError, match=r"it sends bytes 0-9/\* instead of bytes 10-19;"):
+        remote.read(file, 10, 20, 0.05)
+    server.sends_range = f"bytes 10-19/{file.size + 1}"
+    with pytest.raises(RemoteFileError, match="it changed while it was read"):
+        remote.read(file, 10, 20, 5)
+
+
+def test_a_server_that_says_nothing_is_waited_for_no_longer_than_the_patience(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [file] = remote.find([f"{server.url}/a.tar"], 5)
+    monkeypatch.setattr(remote, "_LEAST_S", 0.05)
+    with server.silent():
+        with pytest.raises(RemoteFileError, match=r"/a\.tar: cannot be read: it does not answer;"):
+            remote.find([file.url], 0.05)
+        with pytest.raises(RemoteFileError, match=r"/a\.tar: cannot be read: it does not answer;"):
+            remote.read(file, 0, 10, 0.05)
+
+
 def test_a_query_that_is_no_signature_names_a_file(server: RangeServer, tmp_path: Path) -> None:
     there = loader(server.url, tmp_path, path=["a.tar?design=1", "a.tar?design=2"])
     assert len(there.samples[0].files) == 2
@@ -221,16 +255,20 @@ def test_a_shard_that_changes_during_a_run_ends_it(root: Path, tmp_path: Path, h
         assert again.batch(0).pixels.tobytes() != before.pixels.tobytes()
 
 
-@pytest.mark.parametrize("told", ["Last-Modified", "nothing"])
+@pytest.mark.parametrize("told", ["Last-Modified", "nothing", "weak"])
 def test_a_server_without_etags_is_held_to_time_and_size(root: Path, tmp_path: Path, told: str) -> None:
     content = (root / "a.tar").read_bytes()
     (tmp_path / "a.tar").write_bytes(content)
     with serving(tmp_path) as server:
-        server.versions = "Last-Modified" if told == "Last-Modified" else ""
+        server.versions = {"Last-Modified": told, "nothing": "", "weak": "ETag"}[told]
+        server.weak_etags = told == "weak"
+        server.heeds_if_match = False
         [file] = remote.find([f"{server.url}/a.tar"], 5)
         assert remote.read(file, 10, 20, 5) == content[10:20]
         if told == "nothing":
             (tmp_path / "a.tar").write_bytes(content + bytes(512))
+        elif told == "weak":
+            (tmp_path / "a.tar").write_bytes(content[::-1])
         else:
             os.utime(tmp_path / "a.tar", (1000, 1000))
         with pytest.raises(RemoteFileError, match=r"/a\.tar: it changed while it was read"):

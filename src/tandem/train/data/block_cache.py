@@ -9,19 +9,21 @@ import contextlib
 import hashlib
 import mmap
 import os
+import re
 import time
 import warnings
 import zlib
 from pathlib import Path
 from typing import Any
 
-from tandem.files import temporary_path
+from tandem.files import open_regular, temporary_path
 from tandem.train.data.remote import RemoteFile
 
 BLOCK_BYTES = 2**20
 _CHECKSUM_BYTES = 4
 _KEPT = 0.95  # of the limit, after blocks were removed: not for each new block again
 _TOUCH_S = 60.0  # a use within so many seconds of another is not noted
+_FOLDER, _BLOCK = re.compile("[0-9a-f]{32}"), re.compile(r"\d+\.block|\.\d+\.block\..*part")  # our own names
 _ABANDONED_S = 3600.0  # a temporary file of a process that died
 
 
@@ -59,7 +61,7 @@ class BlockCache:
         path = self._path(file, block)
         noted, now = self._used.get(path), time.monotonic()
         try:
-            opened = os.open(path, os.O_RDONLY)
+            opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe might never answer
             try:
                 if noted is None:  # a machine that went down may have left anything in it
                     content = self._checked(opened, path, file, block)[start:stop]
@@ -124,21 +126,29 @@ class BlockCache:
         return f"{folder}/{block}.block"
 
     def _total(self) -> int:
-        """The sum of the sizes, as noted; counted where nothing is."""
+        """The sum of the sizes, as noted; counted where nothing is that could be it."""
         try:
-            return int((self.folder / "bytes").read_text())
+            with open_regular(self.folder / "bytes") as file:
+                noted = int(file.read(20))
+            if noted < 0:
+                raise ValueError
+            return noted
         except (OSError, ValueError):
             return sum(size for _, _, size in self._all())
 
     def _note(self, total: int) -> None:
-        (self.folder / "bytes").write_text(str(total))
+        temporary = temporary_path(self.folder / "bytes")
+        temporary.write_text(str(total))
+        os.replace(temporary, self.folder / "bytes")  # the name: what a link leads to is not ours
 
     def _all(self) -> list[tuple[float, str, int]]:
-        """(time of its last use, path, bytes) of all blocks. What dead processes left behind is removed."""
+        """(time of its last use, path, bytes) of all blocks. What dead processes left is removed, nothing else."""
         found = []
         for folder, _, names in os.walk(self.folder):
+            if not _FOLDER.fullmatch(os.path.basename(folder)):
+                continue
             for name in names:
-                if not name.endswith((".block", ".part")):
+                if not _BLOCK.fullmatch(name):
                     continue
                 path = os.path.join(folder, name)
                 with contextlib.suppress(FileNotFoundError):

@@ -23,6 +23,7 @@ from tandem.plain_line import plain_line
 SCHEMES = ("s3", "gs", "https", "http")
 AT_ONCE = 16  # requests of a process
 REQUEST_S = 60.0  # for one request
+_LEAST_S = 10.0  # for one request, where less is left of the patience
 _PAUSES_S = (0.5, 10.0)  # the first, doubled up to the last
 # Parts of a query that let whoever has the URL in: of S3, Google, Azure (SAS), CloudFront, Akamai, and the usual ones.
 _SIGNATURES = re.compile(
@@ -30,6 +31,9 @@ _SIGNATURES = re.compile(
     r"key-pair-id|hdnea|hdnt[sl]|__token__|(?:.*[-_])?(token|password|secret)|(?:.*[-_])?api[-_]?key|auth|authorization",
     re.IGNORECASE,
 )
+_QUERY = re.compile(
+    r"(?<=[^\s?])\?[^\s'\")]+=[^\s'\")]*"
+)  # of a URL in a message: a redirect may lead to one that is signed
 _VERSIONS = ("generation", "ETag", "etag", "LastModified", "Last-Modified", "updated", "mtime")
 _PACKAGES = {"s3": ("s3fs", "remote"), "gs": ("gcsfs", "gcs"), "https": ("aiohttp", "remote")}
 _CREDENTIALS = {
@@ -145,9 +149,10 @@ def _find(url: str, end: float) -> list[RemoteFile]:
     while True:
         try:
             system = _file_system(_scheme(url))
+            left_s = max(_LEAST_S, end - time.monotonic())  # fsspec's own requests wait longer, one after the other
             if not _is_glob(url):
-                return [_file(url, system.info(url))]
-            named = system.glob(url, detail=True)
+                return [_file(url, _answer(system, "_info", left_s, url))]
+            named = _answer(system, "_glob", left_s, url, detail=True)
             files = [(name, about) for name, about in sorted(named.items()) if about.get("type") == "file"]
             if not files:
                 raise FileNotFoundError(url)
@@ -159,6 +164,15 @@ def _find(url: str, end: float) -> list[RemoteFile]:
                 raise _gone(url, error) from None
         time.sleep(pause)
         pause = min(2 * pause, _PAUSES_S[1])
+
+
+def _answer(system: Any, verb: str, timeout_s: float, *given: Any, **options: Any) -> Any:
+    """What one of a file system's coroutines gives. Raises `TimeoutError` when it takes longer."""
+    future = asyncio.run_coroutine_threadsafe(getattr(system, verb)(*given, **options), system.loop)
+    try:
+        return future.result(timeout_s)
+    finally:
+        future.cancel()
 
 
 def _file(url: str, about: dict[str, Any]) -> RemoteFile:
@@ -216,7 +230,8 @@ async def _read(system: Any, file: RemoteFile, start: int, stop: int, patience_s
     while True:
         try:
             async with _limits.setdefault(os.getpid(), asyncio.Semaphore(AT_ONCE)):
-                content = await asyncio.wait_for(_once(system, file, start, stop), REQUEST_S)
+                left_s = max(_LEAST_S, end - time.monotonic())
+                content = await asyncio.wait_for(_once(system, file, start, stop), min(REQUEST_S, left_s))
             if len(content) == stop - start:
                 return content
             error: Exception = OSError(f"it sent {len(content):,} bytes instead of {stop - start:,}")
@@ -245,20 +260,23 @@ async def _once(system: Any, file: RemoteFile, start: int, stop: int) -> bytes:
     if scheme == "https":
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         session = await system.set_session()
-        since = file.version.removeprefix("Last-Modified ") if file.version.startswith("Last-Modified ") else ""
-        if etag or since:
-            headers["If-Match" if etag else "If-Unmodified-Since"] = etag or since
+        name, _, version = file.version.partition(" ")
+        if etag or name == "Last-Modified":
+            headers["If-Match" if etag else "If-Unmodified-Since"] = version
         async with session.get(file.url, headers=headers) as response:
             if response.status in (404, 410):
                 raise FileNotFoundError(file.url)
             response.raise_for_status()
             if response.status != 206:
                 raise _NoRangesError
-            answered = response.headers  # not every server heeds If-Match
-            if answered.get("ETag", etag) != etag if etag else answered.get("Last-Modified", since) != since and since:
+            told = response.headers.get(name, version) if name else ""  # not every server heeds what it is asked
+            if told.removeprefix("W/") != version.removeprefix("W/"):
                 raise ChangedError
-            if answered.get("Content-Range", "").rpartition("/")[2] not in ("", "*", str(file.size)):
+            sent = response.headers.get("Content-Range", "")
+            if sent.rpartition("/")[2] not in ("", "*", str(file.size)):
                 raise ChangedError
+            if sent.partition("/")[0] != f"bytes {start}-{stop - 1}":
+                raise OSError(f"it sends {sent or 'an unknown range'} instead of bytes {start}-{stop - 1}")
             if response.content_length not in (None, stop - start):
                 raise OSError(f"it sends {response.content_length:,} bytes instead of {stop - start:,}")
             content = await response.content.readexactly(stop - start)  # no more, whatever the server sends
@@ -302,7 +320,9 @@ def _final(url: str, error: Exception) -> TandemError | None:
     if isinstance(error, PermissionError) or status in (401, 403) or str(error).startswith("Forbidden: "):  # gcsfs
         return RemoteFileError(f"{shown(url)}: access is refused; {_CREDENTIALS[_scheme(url)]}")
     if isinstance(error, ValueError) or kind == "ParamValidationError":
-        return RemoteFileError(f"{shown(url)}: not a URL that can be read: {plain_line(str(error))}")
+        return RemoteFileError(
+            f"{shown(url)}: not a URL that can be read: {plain_line(_QUERY.sub('?...', str(error)))}"
+        )
     return None
 
 
@@ -324,7 +344,12 @@ def _status(error: Exception) -> int:
 
 def _gone(url: str, error: Exception) -> RemoteFileError:
     error = _cause(error)
-    reason = plain_line(str(error)) or type(error).__name__
+    if isinstance(error, TimeoutError) and not str(error):
+        reason = "it does not answer"
+    elif (status := _status(error)) and hasattr(error, "request_info"):  # aiohttp's words hold the whole URL
+        reason = f"HTTP {status}"
+    else:
+        reason = plain_line(_QUERY.sub("?...", str(error))) or type(error).__name__
     return RemoteFileError(
         f"{shown(url)}: cannot be read: {reason}; start again when its server is back (remote.patience_s: how long "
         "reads are repeated)"
