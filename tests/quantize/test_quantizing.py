@@ -138,9 +138,7 @@ def test_the_search_says_in_words_how_much_is_left(first):
     search = Costly({f"block {number}": 0.01 if number <= first else 0.0 for number in range(13)})
     search.spare(Plan())
     assert search.said[0] == "measuring with every block quantized"
-    assert search.said[1:14] == [
-        f"that agrees too little: measuring each block alone, {number} of 13" for number in range(1, 14)
-    ]
+    assert search.said[1:14] == [f"measuring what each block alone costs, {number} of 13" for number in range(1, 14)]
     trials = [line.partition(" blocks in float32, trial ") for line in search.said[14:]]
     assert [each[2] for each in trials] == [f"{number} of at most 7" for number in range(1, len(trials) + 1)]
     assert trials[0][0] == "measuring with 1 of 13"

@@ -92,7 +92,7 @@ class Search:
         everything = self.all_blocks()
         costs: dict[str, float] = {}
         for number, block in enumerate(everything, 1):
-            self.say(f"that agrees too little: measuring each block alone, {number} of {len(everything)}")
+            self.say(f"measuring what each block alone costs, {number} of {len(everything)}")
             costs[block] = self._try(f"{block} alone", plan.sparing(set(everything) - {block}))
         ranked = sorted(everything, key=lambda block: -costs[block])
         # The number spared is doubled until the promise is kept, and then lowered by halves
