@@ -190,3 +190,23 @@ def test_a_line_that_is_too_long_is_skipped_and_never_held() -> None:
 def test_the_command_speaks_on_standard_output_and_nothing_else_does(photos: Path) -> None:
     arguments = ["-m", "tandem", "mcp", str(photos)]
     check(ask(StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ)), _uses))
+
+
+def test_a_body_over_http_is_bounded(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+
+    monkeypatch.setitem(server.HTTP, "max_request_body_size", 1000)  # of the bound itself, a test would be slow
+    toolbox = Toolbox([str(photos)])
+    made = server.make(toolbox)
+    app = made.streamable_http_app(**server.HTTP)
+
+    async def statuses() -> list[int]:
+        headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+        async with (
+            made.session_manager.run(),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8765") as client,
+        ):
+            return [(await client.post("/mcp", content=b" " * n, headers=headers)).status_code for n in (900, 1100)]
+
+    assert anyio.run(statuses) == [400, 413]
+    toolbox.close()

@@ -142,6 +142,22 @@ def test_what_is_not_of_the_cache_is_left_alone(tmp_path: Path) -> None:
         assert cache.get(file, 5, 0, 10) is None
 
 
+def test_what_dead_processes_left_goes_and_what_is_there_counts_once(tmp_path: Path) -> None:
+    file = RemoteFile("https://host/a.tar", 900, "ETag x")
+    cache = BlockCache(tmp_path, 350, block_bytes=100)
+    for _ in range(3):
+        cache.put(file, 0, bytes(100))
+    assert (tmp_path / "bytes").read_text() == "104"
+    folder = Path(cache._path(file, 0)).parent
+    dead, alive = (block_cache.temporary_path(folder / f"{number}.block") for number in (7, 8))
+    for path in (dead, alive):
+        path.write_bytes(bytes(50))
+    os.utime(dead, (1, 1))
+    for block in range(1, 5):
+        cache.put(file, block, bytes(100))
+    assert not dead.exists()
+
+
 def test_a_damaged_block_is_fetched_again(server: RangeServer, tmp_path: Path) -> None:
     reader = ShardReader(cache := BlockCache(tmp_path, 10**9), 5)
     [file] = reader.find([f"{server.url}/a.tar"])

@@ -23,7 +23,7 @@ from pydantic import Field, ValidationError
 from tandem import __version__
 from tandem.defaults import HITS, LOCATED_TEXTS, MOMENTS
 from tandem.errors import TandemError, did_you_mean
-from tandem.mcp_server.lines import TOO_LONG, standard_input
+from tandem.mcp_server.lines import MAX_LINE_BYTES, TOO_LONG, standard_input
 from tandem.mcp_server.toolbox import LOOK_SIDE, MAX_HITS, MAX_LABELS, MAX_SIDE, Toolbox
 
 INSTRUCTIONS = (
@@ -234,6 +234,13 @@ def _writing(toolbox: Toolbox) -> tuple[_Tool, ...]:
     return _Tool(add, writes=True), _Tool(set_caption, writes=True)
 
 
+HTTP: dict[str, Any] = {  # how requests are answered; a body is as long as a line on standard input
+    "stateless_http": True,
+    "json_response": True,
+    "max_request_body_size": MAX_LINE_BYTES,
+}
+
+
 def serve_stdio(toolbox: Toolbox) -> None:
     """Answer on standard input and output until the input ends."""
     make(toolbox).run("stdio")
@@ -241,4 +248,4 @@ def serve_stdio(toolbox: Toolbox) -> None:
 
 def serve_http(toolbox: Toolbox, port: int) -> None:
     """Answer over HTTP at /mcp, on this machine only: requests under other names are refused by the `mcp` package."""
-    make(toolbox).run("streamable-http", host="127.0.0.1", port=port, stateless_http=True, json_response=True)
+    make(toolbox).run("streamable-http", host="127.0.0.1", port=port, **HTTP)
