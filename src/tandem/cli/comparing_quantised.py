@@ -22,7 +22,7 @@ def how_judged(about: Quantization, names: tuple[str, str]) -> str:
     """In a sentence what is asked, and what is not. `names` are what the source and the quantised model are called."""
     asked = f"the source's settings, its weights rounded, and cosines from {LEAST_COSINES[about.method]:g}"
     measured = f"tandem quantize measured on {about.images:,} images: {about.figures}"
-    good = "" if about.is_good else f"; not called good: {', '.join(about.below_promise)}"
+    good = "" if about.is_good else f"; less than promised: {', '.join(about.below_promise)}"
     return f"{names[1]} is {about.method} of {names[0]}: asked are {asked}. How well it agrees, {measured}{good}"
 
 
