@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+import struct
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -15,7 +16,7 @@ from support import flips, toy
 from support.collection_toys import toy_model
 from support.flips import checked
 
-from tandem.errors import TandemError
+from tandem.errors import StoreError, TandemError
 from tandem.search.collection import Collection
 from tandem.search.stores.embedded import checksums, records_database, sqlite_errors
 from tandem.search.stores.embedded.records_database import FILE
@@ -133,6 +134,49 @@ def test_no_value_is_longer_than_any_that_is_written(whole: str) -> None:
             connection.execute("SELECT hex(zeroblob(?))", (records_database.LARGEST_VALUE,))
         with pytest.raises(sqlite3.DatabaseError, match="does not end"), few_steps(connection):
             connection.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n")
+
+
+def leading_to_each_other(database: Path, table: str) -> None:
+    """Put 1,000 ** 3 ways above the one page of a table, all of which lead to it."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode = DELETE")
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+    content = bytearray(database.read_bytes())
+    ours = slice((root - 1) * size, root * size)
+    assert content[ours][0] == 0x0D, "a table of one page"
+    content += content[ours]
+    for level in range(3):
+        below, cells = len(content) // size, size - 1000 * 5
+        page = bytearray(size)
+        page[:12] = struct.pack(">BHHHBI", 0x05, 0, 1000, cells, 0, below)
+        page[12 : 12 + 2000] = struct.pack(">1000H", *range(cells, size, 5))
+        page[cells:] = (struct.pack(">I", below) + b"\x0a") * 1000  # each for rows up to 10
+        if level < 2:
+            content += page
+    content[ours] = page
+    content[28:32] = struct.pack(">I", len(content) // size)
+    content[92:96] = content[24:28]
+    database.write_bytes(content)
+
+
+@pytest.mark.filterwarnings("ignore::tandem.errors.DamageWarning")
+@pytest.mark.parametrize("table", ["records", "deleted", "attachments"])
+def test_pages_that_lead_to_each_other_are_damage(
+    whole: str, tmp_path: Path, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_errors, "OPENING_STEPS", 200_000)  # so that it is soon over
+    url = shutil.copytree(whole, tmp_path / "c.tandem")
+    leading_to_each_other(url / "g1" / FILE, table)
+    asked: list[Callable[[Collection], object]] = [
+        lambda photos: list(photos.store.scan(vectors=False)),
+        lambda photos: photos.store.count("width > 10"),
+    ]
+    for ask in asked if table == "records" else []:
+        with pytest.raises(StoreError, match="not in their order"), Collection(url, toy_model()) as photos:
+            ask(photos)
+    assert checked(str(url)).damage
 
 
 def test_a_position_beyond_all_rows_is_one_damaged_record(whole: str, tmp_path: Path) -> None:

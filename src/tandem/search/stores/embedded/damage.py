@@ -80,7 +80,9 @@ class Damage:
         self._looked = True
         for problem in index_problems(snapshot.connection):
             if self._fresh("index", [problem]):
-                self._say(f"an index over its records is damaged ({' '.join(problem.split())}): some may not be found")
+                self._say(
+                    f"an index over its records is damaged ({' '.join(problem.split()):.100}): some may not be found"
+                )
         selection, last = Selection(snapshot.schema, ()), -1
         while (
             read := selection.read(snapshot.connection, "WHERE _position > ? ORDER BY _position LIMIT ?", (last, BATCH))

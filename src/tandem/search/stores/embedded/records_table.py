@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
+from operator import itemgetter, lt
+from typing import Any
 
 from tandem.errors import TandemError
 from tandem.search.stores.embedded import checksums, sql_filters
-from tandem.search.stores.embedded.records_database import State, value_columns
+from tandem.search.stores.embedded.records_database import DamagedError, State, value_columns
 from tandem.search.stores.embedded.sql_filters import quoted
+from tandem.search.stores.embedded.sqlite_errors import walk
 from tandem.search.stores.protocol import UNSTORABLE, Schema, Value
 
 BATCH = 500  # parameters of one statement
@@ -57,7 +59,11 @@ class Selection:
         return f"SELECT _position, _id{names}{blobs} FROM records LEFT JOIN attachments USING (_attachment)"
 
     def read(self, connection: sqlite3.Connection, rest: str, parameters: Sequence[object]) -> "FoundRows":
-        """Rows of the selection, with the rest of a statement (its conditions and order), verified."""
+        """Rows of the selection, with the rest of a statement (its conditions and order), verified.
+
+        `DamagedError` where rows in the order of their positions are not: pages that lead to each other would give
+        them again and again.
+        """
         try:
             return self._read(connection, f"{self.verified_sql} {rest}", parameters)
         except sqlite3.OperationalError as error:
@@ -67,18 +73,26 @@ class Selection:
 
     def _read(self, connection: sqlite3.Connection, statement: str, parameters: Sequence[object]) -> "FoundRows":
         try:
-            found = FoundRows([], [], [])
-            cursor = connection.execute(statement, parameters)
-            while rows := cursor.fetchmany(FETCHED):
-                self._add_verified(found, rows)
-                if len(rows) < FETCHED:
-                    break
-            return found
+            return self._fetched(connection, statement, parameters)
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise
-        found = FoundRows([], [], [])
-        self._add_verified(found, fetch(connection, statement, parameters))
+        # Texts that are no UTF-8 any more get marks in them: their checksum is wrong
+        connection.text_factory = lambda content: content.decode("utf-8", "backslashreplace")
+        try:
+            return self._fetched(connection, statement, parameters)
+        finally:
+            connection.text_factory = str
+
+    def _fetched(self, connection: sqlite3.Connection, statement: str, parameters: Sequence[object]) -> "FoundRows":
+        found, in_order = FoundRows([], [], []), "ORDER BY _position" in statement
+        cursor = connection.execute(statement, parameters)
+        while rows := cursor.fetchmany(FETCHED):
+            if in_order:
+                _check_order(found.last, list(map(itemgetter(0), rows)))
+            self._add_verified(found, rows)
+            if len(rows) < FETCHED:
+                break
         return found
 
     def _add_verified(self, found: "FoundRows", rows: list[tuple[Value, ...]]) -> None:
@@ -159,24 +173,15 @@ class FoundRows:
         self.last = other.last
 
 
+def _check_order(last: int, positions: list[Any]) -> None:
+    if positions[0] <= last or not all(map(lt, positions, positions[1:])):
+        raise DamagedError("its records are not in their order")
+
+
 def _has_sound_blobs(row: Sequence[Value]) -> bool:
     """Of the bytes of a record, their checksum, and whether they are missing."""
     *blobs, checksum, is_missing = row
     return not is_missing and (checksum is None or checksums.of_blobs(blobs) == checksum)
-
-
-def fetch(connection: sqlite3.Connection, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Value, ...]]:
-    """All rows of a statement. Texts that are no UTF-8 any more get marks in them: their checksum is wrong."""
-    try:
-        return connection.execute(statement, parameters).fetchall()
-    except sqlite3.OperationalError as error:
-        if "decode" not in str(error):
-            raise
-    connection.text_factory = lambda content: content.decode("utf-8", "backslashreplace")
-    try:
-        return connection.execute(statement, parameters).fetchall()
-    finally:
-        connection.text_factory = str
 
 
 def rows_at(connection: sqlite3.Connection, selection: Selection, positions: Sequence[int]) -> FoundRows:
@@ -245,7 +250,12 @@ def add_checksums(connection: sqlite3.Connection, schema: Schema) -> None:
     ):
         query = f"SELECT {key}, {sql} FROM {table} WHERE _checksum IS NULL AND {key} > ? ORDER BY {key} LIMIT ?"
         last = -1
-        while rows := connection.execute(query, (last, BATCH)).fetchall():
+        while True:
+            with walk(connection):
+                rows = connection.execute(query, (last, BATCH)).fetchall()
+            if not rows:
+                break
+            _check_order(last, [row[0] for row in rows])
             last = rows[-1][0]
             connection.executemany(
                 f"UPDATE {table} SET _checksum = ? WHERE {key} = ?", [(checksum(row[1:]), row[0]) for row in rows]
@@ -277,13 +287,14 @@ def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
     names = "".join(f", {quoted(name)}" for name in value_columns(schema))
     connection.execute("ALTER TABLE records RENAME TO old_records")
     connection.execute(definition)
-    connection.execute(
-        f"INSERT INTO records SELECT row_number() OVER (ORDER BY _position) - 1, _id, _attachment{names}, _checksum "
-        "FROM old_records ORDER BY _position"
-    )
+    with walk(connection):
+        connection.execute(
+            "INSERT INTO records SELECT row_number() OVER (ORDER BY _position) - 1, "
+            f"_id, _attachment{names}, _checksum FROM old_records ORDER BY _position"
+        )
     connection.execute("DROP TABLE old_records")
     for statement in indexed:
-        connection.execute(statement)
+        make_index(connection, statement)
     connection.execute("DELETE FROM deleted")
 
 
@@ -306,4 +317,5 @@ def missing_indexes(connection: sqlite3.Connection, schema: Schema) -> list[str]
 
 def make_index(connection: sqlite3.Connection, statement: str) -> None:
     """Run one of the `missing_indexes`."""
-    connection.execute(statement)
+    with walk(connection):
+        connection.execute(statement)

@@ -12,6 +12,7 @@ from tandem.errors import StoreError, StoreFullError
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}  # no space left, no quota, a limit
 SHARED_MEMORY_BYTES = 1 << 20
 OPENING_STEPS, STEPS_AT_ONCE = 20_000_000, 1000  # of SQLite's machine: 0.2 s; about 700 are needed
+STEPS_A_BYTE = 10  # of a database of which one table is walked from end to end; less than one is needed
 
 
 @contextmanager
@@ -39,11 +40,11 @@ def _mendable(folder: Path, what: str) -> StoreError:
 
 
 @contextmanager
-def few_steps(connection: sqlite3.Connection) -> Iterator[None]:
+def few_steps(connection: sqlite3.Connection, most: int | None = None) -> Iterator[None]:
     """In this block no statement takes more steps than a collection needs to be opened: pages of a crafted database
     may lead to each other without end. Steps and not seconds: a slow disk, and waiting for a writer, are no damage.
     """
-    left = OPENING_STEPS // STEPS_AT_ONCE
+    left = (most or OPENING_STEPS) // STEPS_AT_ONCE
 
     def is_over() -> bool:
         nonlocal left
@@ -59,6 +60,14 @@ def few_steps(connection: sqlite3.Connection) -> Iterator[None]:
         raise sqlite3.DatabaseError("what it says of itself does not end") from None
     finally:
         connection.set_progress_handler(None, 0)
+
+
+@contextmanager
+def walk(connection: sqlite3.Connection) -> Iterator[None]:
+    """The same for a statement that looks at all of a table: as many steps as the size of the database explains."""
+    pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    with few_steps(connection, OPENING_STEPS + STEPS_A_BYTE * pages * size):
+        yield
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:

@@ -23,7 +23,7 @@ from tandem.search.stores.embedded import (
 )
 from tandem.search.stores.embedded.records_database import DamagedStateError, State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection
-from tandem.search.stores.embedded.sqlite_errors import database_errors
+from tandem.search.stores.embedded.sqlite_errors import database_errors, walk
 from tandem.search.stores.embedded.vector_file import VectorFile
 from tandem.search.stores.protocol import Backend, Finding, Records, Salvage, Schema, Store, Value
 
@@ -54,11 +54,12 @@ def check(url: str) -> list[Finding]:
 def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]:
     for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})"):
         if problem != "ok":
-            yield Finding("database", f"SQLite: {' '.join(str(problem).split())}")
+            yield Finding("database", f"SQLite: {' '.join(str(problem).split()):.300}")
     state, schema = records_database.read_state(connection), records_database.read_schema(connection)
     records_database.check_schema(connection, state)
     records_database.read_notes(connection, state)
-    deleted = records_database.deleted_positions(connection, after=0)
+    with walk(connection):
+        deleted = records_database.deleted_positions(connection, after=0, most=state.deleted_count + 1)
     if state.has_checksums and checksums.of_positions(deleted) != state.deleted_checksum:
         yield Finding("database", "the list of deleted rows is damaged")
     damaged: list[str] = []
@@ -77,7 +78,8 @@ def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]
     if without_blobs:
         yield Finding("thumbnails", "their thumbnails are damaged", tuple(without_blobs))
     yield from vectors.findings()
-    yield from _checksum_findings(connection, state)
+    with walk(connection):
+        yield from list(_checksum_findings(connection, state))
     if state.index:
         index = folder / state.index
         if not index.is_file() or vector_index.checksum_of(index) != state.index_checksum:
