@@ -207,6 +207,7 @@ class Collection(StoreAndModel):
     def _add_images(
         self, images: "Iterable[Named]", batch_size: int, report: Callable[[int, int], None]
     ) -> "IndexingReport":
+        from tandem.search import standing_in
         from tandem.search.indexing import in_memory
 
         with ExitStack() as opened:
@@ -214,12 +215,14 @@ class Collection(StoreAndModel):
             def writing() -> Store:
                 store = opened.enter_context(self._writing(create=True))
                 identity.check_model(self.url, store.notes, self.model, store.schema.dimensions)
+                standing_in.check_vectors(store, self.model)
                 return store
 
             store = None if self._opened() is None else writing()
             return in_memory.add_images(store, writing, self.model, images, batch_size=batch_size, report=report)
 
     def _index(self, found: "Sources", options: "IndexingOptions", workers: int | None) -> "IndexingReport":
+        from tandem.search import standing_in
         from tandem.search.indexing import local
         from tandem.search.indexing.ledger import Ledger, with_ledger
 
@@ -229,6 +232,7 @@ class Collection(StoreAndModel):
             def own() -> "Model":
                 # The one that is loaded may be of a store that another has taken the place of since it was read.
                 identity.check_model(self.url, store.notes, self.model, store.schema.dimensions)
+                standing_in.check_vectors(store, self.model)
                 return self.model
 
             if self._given is not None:
