@@ -101,16 +101,16 @@ def test_another_interval_reads_a_film_again(home: Path) -> None:
 
 def interrupted(home: Path, film: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     """A run that is stopped after two batches."""
-    encode, left = local.encoded, [2]
+    begin, left = local._begun, [2]
 
     def stops(batch: list[object], model: object) -> object:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return encode(batch, model)  # type: ignore[arg-type]
+        return begin(batch, model)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(local, "encoded", stops)
+        patched.setattr(local, "_begun", stops)
         with pytest.raises(KeyboardInterrupt):
             run(home, film, batch_size=batch_size)
 
