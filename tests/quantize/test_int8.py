@@ -8,7 +8,7 @@ from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors,
 
 from tandem.config import Quantization
 from tandem.engine import build as build_engine
-from tandem.engine import build_text
+from tandem.engine import build_text, graph
 from tandem.engine.compiled import core
 from tandem.engine.openvino import OpenVinoEngine
 from tandem.errors import EngineError, WeightsError
@@ -27,8 +27,6 @@ def wide(node) -> Site:
 
 
 def sites(config, tensors):
-    from tandem.engine import graph
-
     return {
         "image": {name: wide(node) for name, node in sites_of(graph.image_graph(config, tensors)).items()},
         "text": {name: wide(node) for name, node in sites_of(graph.text_graph(config, tensors)).items()},
@@ -100,6 +98,28 @@ def test_what_begins_in_numpy_rounds_as_the_graphs_do(name):
             assert off < (1e-5 if tower == "text" or name == "naflex" else 0.02)
             assert 1 - cosines(mine, exact).min() > 1e-4, "rounded"
     assert not first._towers
+
+
+@pytest.mark.parametrize("name", ["fastvit", "fastvit-large"])
+def test_ranges_for_each_channel_of_depthwise_convolutions_are_read(name):
+    """As NNCF finds them, in whole convolutions and in the halves that large ones are computed in."""
+
+    def ranged(node) -> Site:
+        if node.get_type_name() != "GroupConvolution":
+            return wide(node)
+        channels = node.get_input_partial_shape(0)[1].get_length()
+        return Site(*(np.full((1, channels, 1, 1), end, np.float32) for end in (-8, 8)), None, None)
+
+    config = TOYS[name]
+    tensors = random_tensors(config)
+    found = sites_of(graph.image_graph(config, tensors))
+    plan = building.Plan({"image": {site: ranged(node) for site, node in found.items()}, "text": {}})
+    names = building.weights(config, tensors) or [key for key in tensors if tensors[key].ndim == 2]
+    whole = building.build(config, tensors, plan, names)
+    several = [key for key, array in whole.stored.items() if key.endswith("::input") and array.ndim == 5]
+    assert any(".half" in key for key in several)
+    assert any(".half" not in key for key in several)
+    assert quantized_tensors(whole.stored, "here").sites == whole.sites
 
 
 def test_a_spared_block_stays_as_it_was():

@@ -104,7 +104,10 @@ class _File:
         shape = self.folded.get(whole)
         if shape is None:
             raise self.error(name, f"there is no layer {_shown(site)}")
-        return (shape[0], shape[1] // 2, *shape[2:]) if half and shape[1] > 1 else shape
+        if not half:
+            return shape
+        # Half of the channels: of the inputs, or of the outputs of a depthwise convolution, which has one input each
+        return (shape[0], shape[1] // 2, *shape[2:]) if shape[1] > 1 else (shape[0] // 2, *shape[1:])
 
     def _check_scale(self, name: str, owner: str, kind: str, array: np.ndarray) -> None:
         weight = self.stored.get(owner)
