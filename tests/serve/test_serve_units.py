@@ -181,11 +181,13 @@ def test_connections_leave_room_for_other_files(monkeypatch: pytest.MonkeyPatch,
 def test_a_server_leaves_what_it_began_with_out_of_garbage_collections(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = [[number] for number in range(1000)]
     monkeypatch.setattr(gc, "unfreeze", lambda: None)  # other tests' objects stay frozen, too
-    before = sys.getswitchinterval()
+    before, thresholds = sys.getswitchinterval(), gc.get_threshold()
     with run.short_pauses():
+        assert gc.get_threshold() == run.GC_THRESHOLDS
         assert not any(each is kept for each in gc.get_objects()), "the next full collection would search it"
         assert sys.getswitchinterval() <= before / 5
     assert sys.getswitchinterval() == before
+    assert gc.get_threshold() == thresholds
 
 
 def test_a_server_runs_with_short_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +198,15 @@ def test_a_server_runs_with_short_pauses(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: seen.append(sys.getswitchinterval()))
     run.serve([], Settings(port=0), say=lambda line: None)
     assert seen == [run.SWITCH_INTERVAL_S]
+
+
+def test_texts_are_counted_before_anything_is_done_with_them() -> None:
+    """Comparing labels of two megabytes takes 20 ms, in which no other request is answered."""
+    settings = Settings(max_request_characters=100)
+    text_limits.check_all(["a" * 60, "b" * 40], "labels", settings)
+    with pytest.raises(ProblemError) as refused:
+        text_limits.check_all(["a" * 60, "b" * 41], "labels", settings)
+    assert refused.value.status == 413
+    for name in ("label", "classify"):
+        source = Path(run.__file__).with_name("routes").joinpath(f"{name}.py").read_text()
+        assert source.index("text_limits.check_all(") < source.index("prompts.check_labels(")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OTHER_FILES = 200  # open files of collections, models and libraries
+GC_THRESHOLDS = (10_000, 10, 50)  # objects before a collection; a full one stops all requests, so it is rare
 SWITCH_INTERVAL_S = 0.0005  # after which a thread that tokenizes gives way to the event loop; Python's 0.005 adds up
 
 
@@ -95,14 +96,16 @@ def short_pauses() -> Iterator[None]:
     """Spare requests two pauses of Python: a full garbage collection among all that libraries and models have made,
     100 ms each time requests have made many objects; and the time one thread computes before it is another's turn.
     """
-    interval_s = sys.getswitchinterval()
+    interval_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         yield
     finally:
         sys.setswitchinterval(interval_s)
+        gc.set_threshold(*thresholds)
         gc.unfreeze()
 
 

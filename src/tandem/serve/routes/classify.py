@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.errors import ImageError
-from tandem.serve.http import answers
+from tandem.serve.http import answers, text_limits
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import (
@@ -95,6 +95,7 @@ def router(service: Service) -> BodyRouter:
         if head:
             labels, vectors, scoring = list(head.classes), head.weights, encoder.model.head_scoring(head)[1]
         else:
+            text_limits.check_all(params.labels or [], "labels", service.settings)
             labels = prompts.check_labels(params.labels or [])
             vectors = await service.class_vectors(
                 encoder, labels, params.templates, language=params.language, long=params.long

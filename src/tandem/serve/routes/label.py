@@ -14,7 +14,7 @@ from tandem.scores.scoring import Scoring, digits
 from tandem.search.labelling import top_images, top_labels, with_paths
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
-from tandem.serve.http import answers
+from tandem.serve.http import answers, text_limits
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import (
@@ -84,6 +84,7 @@ def router(service: Service) -> BodyRouter:
         params = (await service.read(request, LabelRequest)).params
         name = service.registry.get(params.collection).name
         head = service.head_of(params)
+        text_limits.check_all(params.labels or [], "labels", service.settings)
         labels = list(head.classes) if head else prompts.check_labels(params.labels or [])
         _check_size(params, len(labels))
 
