@@ -264,7 +264,8 @@ def _missing(results: Results, measured: Sequence[Measured]) -> str:
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in measured:
         for name, reason in row.missing.items():
-            reasons.setdefault((name, reason), []).append(row.row)
+            said = re.sub(r" \(log: [^)]*\)", "", reason)  # a path of this machine
+            reasons.setdefault((name, said), []).append(row.row)
     lines = [f"- {name} ({', '.join(rows)}): {reason}" for (name, reason), rows in reasons.items()]
     lines += [f"- {ROWS[key].title}: not measured." for key in ROWS if key not in results.rows]
     return "\n".join(lines) or "Every side took part in every row."
