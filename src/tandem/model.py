@@ -197,12 +197,10 @@ class Model(Encoder, Classifier, ImageBackbone, Localizer):
                 images = [(index, item.renewed() if isinstance(item, ImageError) else None) for index, item in batch]
                 yield partial(_with_vectors, images, finish)
 
-        if encode is None:
-            begin = self.begin_pixels
-            yield from self.finished(begun())
-        else:
-            begin = partial(partial, encode)  # at once, when it is asked for
-            yield from (finish() for finish in begun())
+        def begin(pixels: NDArray[np.uint8] | Vectors) -> Callable[[], Vectors]:
+            return self.begin_pixels(pixels) if encode is None else partial(encode, pixels)
+
+        yield from self.finished(begun())
 
     def embed_images(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tandem import prompts
 from tandem.errors import TandemError
 from tandem.serve import run
 from tandem.serve.encoding.fair_queue import FairQueue, lane_of
@@ -16,6 +17,7 @@ from tandem.serve.http import clients, keys, loop_lag, ranges, text_limits
 from tandem.serve.http.clients import WrongKeys
 from tandem.serve.http.guard import RequestGuard, _Counted
 from tandem.serve.http.problems import ProblemError
+from tandem.serve.service import Service
 from tandem.serve.settings import Settings
 
 
@@ -200,13 +202,14 @@ def test_a_server_runs_with_short_pauses(tmp_path: Path, monkeypatch: pytest.Mon
     assert seen == [run.SWITCH_INTERVAL_S]
 
 
-def test_texts_are_counted_before_anything_is_done_with_them() -> None:
+def test_labels_are_counted_before_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparing labels of two megabytes takes 20 ms, in which no other request is answered."""
-    settings = Settings(max_request_characters=100)
-    text_limits.check_all(["a" * 60, "b" * 40], "labels", settings)
+    compared: list[list[str]] = []
+    monkeypatch.setattr(prompts, "check_labels", lambda labels: compared.append(labels) or labels)
+    service: Any = SimpleNamespace(settings=Settings(max_request_characters=100))
+    few, many = ["a" * 60, "b" * 40], ["a" * 60, "b" * 41]
+    assert Service.checked_labels(service, few) == few
     with pytest.raises(ProblemError) as refused:
-        text_limits.check_all(["a" * 60, "b" * 41], "labels", settings)
+        Service.checked_labels(service, many)
     assert refused.value.status == 413
-    for name in ("label", "classify"):
-        source = Path(run.__file__).with_name("routes").joinpath(f"{name}.py").read_text()
-        assert source.index("text_limits.check_all(") < source.index("prompts.check_labels(")
+    assert compared == [few]

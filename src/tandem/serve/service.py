@@ -113,6 +113,14 @@ class Service:
         text_limits.check_filled(labels, chosen, self.settings)
         return await encoder.class_vectors(labels, chosen, long)
 
+    def checked_labels(self, labels: list[str] | None) -> list[str]:
+        """The labels of a request, stripped, and counted before they are compared: megabytes of them hold others up.
+
+        Raises `ProblemError` 413 for more than the server takes at once, and `TextError` as `prompts.check_labels`.
+        """
+        text_limits.check_together(sum(map(len, labels or ())), "labels", self.settings)
+        return prompts.check_labels(labels or [])
+
     def head_of(self, params: LabelsOrHead) -> Head | None:
         """The head that a request names; None for one with labels. Raises `TextError` and `ProblemError`."""
         if params.head is None:

@@ -50,9 +50,7 @@ class Settings:
     max_header_bytes: Positive = 64 * 2**10  # of a request, before its body
 
     batch_size: Positive = BATCH_SIZE  # items the encoder computes at once
-    batch_wait_s: Annotated[float, Range(least=0)] = (
-        0.003  # how long the first item of a batch waits for others; see Batcher
-    )
+    batch_wait_s: Annotated[float, Range(least=0)] = 0.003  # how long a batch waits for others; see `Batcher`
     image_queue: Positive = 512
     text_queue: Positive = 2048
     queue_wait_s: Seconds = 5.0  # longest wait for the encoder, estimated from the recent rate; beyond it 503 at once

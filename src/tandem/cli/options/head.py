@@ -50,9 +50,8 @@ def scoring_of(model: "Model", head: "Head", file: str, *, is_chosen: bool) -> "
 
 def _source_of(head: "Head", model: "Model") -> str:
     """What loads the model of a head: a published name, or the folder of a quantised one; empty where none is known."""
-    from tandem import weights
     from tandem.heads.head_file import model_name
-    from tandem.precisions import quantised_folders
+    from tandem.precisions import fingerprint_of_folder, quantised_folders
     from tandem.weights.published import known_name
 
     name = model_name(head)
@@ -61,6 +60,6 @@ def _source_of(head: "Head", model: "Model") -> str:
     about = model.config.quantization
     for folder in quantised_folders(model.fingerprint if about is None else about.source_fingerprint):
         with contextlib.suppress(TandemError):  # it may have been damaged since
-            if weights.fingerprint(weights.read(folder)) == head.fingerprint:
+            if fingerprint_of_folder(folder) == head.fingerprint:
                 return folder
     return ""

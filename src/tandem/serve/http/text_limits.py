@@ -36,11 +36,6 @@ def check_together(characters: int, what: str, settings: Settings, how: str = ""
         raise ProblemError(413, "Text too long", detail)
 
 
-def check_all(texts: Sequence[str], what: str, settings: Settings) -> None:
-    """The characters of texts as they were sent: what is done with them comes after."""
-    check_together(sum(map(len, texts)), what, settings)
-
-
 def check_filled(labels: Sequence[str], templates: Sequence[str], settings: Settings) -> None:
     """Labels in templates, before they are filled in: many long ones are more than the memory takes."""
     check_number(len(labels) * len(templates), settings)

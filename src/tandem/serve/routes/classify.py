@@ -8,10 +8,9 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.errors import ImageError
-from tandem.serve.http import answers, text_limits
+from tandem.serve.http import answers
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import (
@@ -95,8 +94,7 @@ def router(service: Service) -> BodyRouter:
         if head:
             labels, vectors, scoring = list(head.classes), head.weights, encoder.model.head_scoring(head)[1]
         else:
-            text_limits.check_all(params.labels or [], "labels", service.settings)
-            labels = prompts.check_labels(params.labels or [])
+            labels = service.checked_labels(params.labels)
             vectors = await service.class_vectors(
                 encoder, labels, params.templates, language=params.language, long=params.long
             )

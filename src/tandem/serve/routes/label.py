@@ -7,14 +7,13 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
-from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.defaults import HITS, LABELS
 from tandem.scores.scoring import Scoring, digits
 from tandem.search.labelling import top_images, top_labels, with_paths
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
-from tandem.serve.http import answers, text_limits
+from tandem.serve.http import answers
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import (
@@ -84,8 +83,7 @@ def router(service: Service) -> BodyRouter:
         params = (await service.read(request, LabelRequest)).params
         name = service.registry.get(params.collection).name
         head = service.head_of(params)
-        text_limits.check_all(params.labels or [], "labels", service.settings)
-        labels = list(head.classes) if head else prompts.check_labels(params.labels or [])
+        labels = list(head.classes) if head else service.checked_labels(params.labels)
         _check_size(params, len(labels))
 
         async def vectors_of(encoder: Encoder) -> Vectors:
