@@ -24,7 +24,7 @@ from tandem.weights.names import shape_and_dtype
 Arrays = Mapping[str, NDArray[Any]]
 Batch = Sequence[NDArray[Any]]  # what a tower's graph takes
 
-_PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
+_PRODUCTS = ("MatMul", "Convolution")  # depthwise convolutions compute in floating point (`towers/parts/products.py`)
 # Between what NNCF rounds and the product: each keeps the range
 _PASSING = ("Reshape", "Transpose", "AvgPool", "Gather", "Squeeze", "Unsqueeze", "Slice", "Concat", "Broadcast")
 
@@ -86,7 +86,9 @@ def calibrate(
             subset_size=len(batches),
             preset=nncf.QuantizationPreset.MIXED,
             model_type=nncf.ModelType.TRANSFORMER if smooths(tensors, tower) else None,
-            ignored_scope=nncf.IgnoredScope(names=ignored, types=["ScaledDotProductAttention"], validate=False),
+            ignored_scope=nncf.IgnoredScope(
+                names=ignored, types=["ScaledDotProductAttention", "GroupConvolution"], validate=False
+            ),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.DISABLE,
                 disable_bias_correction=not correct_bias,

@@ -79,14 +79,9 @@ class _File:
             self._check_scale(name, owner, kind, array)
 
     def _check_range(self, name: str, site: str, array: np.ndarray) -> None:
-        shape = self._shape_at(name, site)
-        # One for each input only of a convolution, on the third of its axes from behind: linear layers sum their inputs
-        channels = () if len(shape) == 2 else (shape[0] if shape[1] == 1 else shape[1],)
-        sizes = list(array.shape[1:])
-        several = [place - len(sizes) for place, size in enumerate(sizes) if size != 1]
-        fits = not several or (several == [-3] and sizes[-3] in channels)
-        if not 1 <= array.ndim <= 5 or len(array) != 2 or not fits:
-            raise self.error(name, f"expected the ends of a range, [2 ...], got {list(array.shape)}")
+        self._shape_at(name, site)
+        if not 1 <= array.ndim <= 5 or len(array) != 2 or array.size != 2:
+            raise self.error(name, f"expected the two ends of a range, [2], got {list(array.shape)}")
         if not (array[1].astype(np.float64) - array[0] >= _SMALLEST).all():
             raise self.error(name, "expected the ends of a range, the lower one first")
 
@@ -104,10 +99,7 @@ class _File:
         shape = self.folded.get(whole)
         if shape is None:
             raise self.error(name, f"there is no layer {_shown(site)}")
-        if not half:
-            return shape
-        # Half of the channels: of the inputs, or of the outputs of a depthwise convolution, which has one input each
-        return (shape[0], shape[1] // 2, *shape[2:]) if shape[1] > 1 else (shape[0] // 2, *shape[1:])
+        return (shape[0], shape[1] // 2, *shape[2:]) if half else shape  # half of the inputs
 
     def _check_scale(self, name: str, owner: str, kind: str, array: np.ndarray) -> None:
         weight = self.stored.get(owner)

@@ -4,7 +4,7 @@ A product of eight bits is known by its site: the name of its layer. Its weights
 Its input is mapped from a range to 256 steps, after a division by `smooth` where one is kept: outliers of the input
 then lie in the weights (SmoothQuant, Xiao et al. 2023).
 
-Shapes: o outputs, i inputs, p parts of a stacked weight, c channels.
+Shapes: o outputs, i inputs, p parts of a stacked weight.
 """
 
 from abc import ABC, abstractmethod
@@ -54,15 +54,15 @@ class Int8:
 
 @dataclass(frozen=True)
 class Range:
-    """The range of a site's input: numbers, or one for each of c channels; `shift` [o] corrects the output's mean."""
+    """The range of a site's input, two numbers; `shift` [o] corrects the output's mean."""
 
-    low: Array
-    high: Array
+    low: np.float32
+    high: np.float32
     shift: Array | None = None
 
     def rounded(self, x: Array) -> Array:
-        """x [... c] in 256 steps, as OpenVINO's FakeQuantize rounds it: half to even."""
-        low, span = self.low.reshape(-1), (self.high - self.low).reshape(-1)
+        """x [...] in 256 steps, as OpenVINO's FakeQuantize rounds it: half to even."""
+        low, span = self.low, self.high - self.low
         steps = np.rint(np.clip((x - low) / span, 0, 1) * np.float32(STEPS - 1))
         rounded: Array = (steps * (span / np.float32(STEPS - 1)) + low).astype(np.float32, copy=False)
         return rounded
@@ -122,11 +122,7 @@ class QuantizedTensors(Int8Tensors):
         limits = self.stored.get(site + INPUT)
         if limits is None:
             return None
-        # Without leading axes of one: where they are more than the input has, it would get them
-        shape = limits.shape[1:]
-        while shape and shape[0] == 1:
-            shape = shape[1:]
-        low, high = limits.reshape(2, *shape)
+        low, high = limits.reshape(2)
         return Range(low, high, self.stored.get(site + SHIFT))
 
     @property

@@ -66,9 +66,13 @@ def convolve(
     groups: int = 1,
     padding: int | None = None,
 ) -> Node:
-    """[b i h w] -> [b o h w]; padding keeps rows and columns at a stride of 1, unless it is given."""
+    """[b i h w] -> [b o h w]; padding keeps rows and columns at a stride of 1, unless it is given.
+
+    A convolution in groups computes in floating point: in eight bits it is slower, and with a range for each channel
+    OpenVINO computes it wrongly (`docs/log.md`).
+    """
     around = [folded.kernel.shape[2] // 2 if padding is None else padding] * 2
-    limits, bias = range_of(tensors, site), folded.bias
+    limits, bias = range_of(tensors, site) if groups == 1 else None, folded.bias
     weight: Int8 | NDArray[np.float32]
     if limits is None:
         # OpenVINO computes linear layers from int8 weights, and convolutions from float32 that it makes of them first
@@ -77,11 +81,11 @@ def convolve(
         x = _rounded(x, limits, None)
         weight = folded.int8 or quantized(folded.kernel)
         bias = bias if limits.shift is None else bias + limits.shift
-    kernel = _constant(weight, (groups, -1) if groups > 1 else ())
     if groups > 1:
+        kernel = constant(folded.kernel.astype(np.float32).reshape(groups, -1, *folded.kernel.shape[1:]))
         x = op.group_convolution(x, kernel, [stride] * 2, around, around, [1, 1])
     else:
-        x = op.convolution(x, kernel, [stride] * 2, around, around, [1, 1])
+        x = op.convolution(x, _constant(weight), [stride] * 2, around, around, [1, 1])
     x = _named(x, site)
     return op.add(x, constant(bias.astype(np.float32).reshape(1, -1, 1, 1))) if bias.any() else x
 
@@ -129,14 +133,12 @@ def _only_consumer(node: Node) -> Node:
     return target.get_node()
 
 
-def _constant(weight: "Int8 | NDArray[np.float32]", grouped: tuple[int, ...] = ()) -> Node:
-    """[o ...] as a constant; of a grouped convolution [g o/g ...]."""
+def _constant(weight: "Int8 | NDArray[np.float32]") -> Node:
+    """[o ...] as a constant."""
     if not isinstance(weight, Int8):
-        return constant(weight.reshape(*grouped, *weight.shape[1:]) if grouped else weight)
-    ints, scale = weight.ints, weight.scale.reshape(-1, *(1,) * (weight.ints.ndim - 1))
-    if grouped:
-        ints, scale = ints.reshape(*grouped, *ints.shape[1:]), scale.reshape(*grouped, *scale.shape[1:])
-    return op.multiply(op.convert(constant(np.ascontiguousarray(ints)), "f32"), constant(scale))
+        return constant(weight)
+    scale = weight.scale.reshape(-1, *(1,) * (weight.ints.ndim - 1))
+    return op.multiply(op.convert(constant(np.ascontiguousarray(weight.ints)), "f32"), constant(scale))
 
 
 def _named(node: Node, name: str) -> Node:
