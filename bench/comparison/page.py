@@ -176,7 +176,7 @@ def int8_note(drawn: Sequence[str]) -> str:
         return ""
     return (
         f"tandem int8 in the rows of {', '.join(drawn)} is made of random weights: every block is rounded "
-        "(`--no-search`), and no promise of `tandem quantize` is kept. Of trained weights it spares the blocks that "
+        "(`--no-search`), and no promise of `tandem quantize` is kept. Of trained weights it excludes the blocks that "
         "it has to, and is slower by as much; `--model` measures that."
     )
 

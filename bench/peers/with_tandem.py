@@ -1,6 +1,6 @@
 """Tandem, by its public interface. int8 is what `tandem quantize` makes.
 
-It spares what agrees too little with the source. For random weights that means nothing: they are rounded without that
+It excludes what agrees too little with the source. For random weights that means nothing: they are rounded without that
 search (--no-search), as peers round theirs.
 """
 

@@ -164,7 +164,7 @@ class Quantization(MeasuredAgreement):
     mixed_neighbours: Share  # the same where the query alone is the quantised model's
     mean_cosine: float  # of its vectors to the source's
     least_cosine: float
-    spared: tuple[str, ...] = ()  # what keeps the source's precision
+    float32_blocks: tuple[str, ...] = ()  # what keeps the source's precision
 
 
 @dataclass(frozen=True)

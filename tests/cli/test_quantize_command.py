@@ -15,7 +15,7 @@ from tandem.errors import TandemError
 from tandem.model import load
 from tandem.precisions import Candidate
 from tandem.quantize import building, explaining
-from tandem.quantize.calibration import Site
+from tandem.quantize.calibration import QuantizedLayer
 
 
 @pytest.mark.slow
@@ -145,8 +145,8 @@ def int8_folder(model_folder, tmp_path_factory):
     """A model that multiplies eight bits, with one range."""
     read = weights.read(model_folder)
     name = next(each for each in read.tensors if each.endswith("c_fc.weight"))
-    site = Site(np.float32(-8), np.float32(8), None, None)
-    plan = building.Plan({"image": {name.removesuffix(".weight"): site}})
+    layer = QuantizedLayer(np.float32(-8), np.float32(8), None, None)
+    plan = building.Plan({"image": {name.removesuffix(".weight"): layer}})
     made = building.build(read.config, read.tensors, plan, [name])
     about = Quantization("int8", "toy", weights.fingerprint(read), 9, 9, 1, 1, 1, 1, 1)
     config = dataclasses.replace(read.config, name="toy int8", quantization=about)

@@ -13,7 +13,7 @@ from tandem.engine.compiled import core
 from tandem.engine.openvino import OpenVinoEngine
 from tandem.errors import EngineError, WeightsError
 from tandem.quantize import building
-from tandem.quantize.calibration import Site, sites_of
+from tandem.quantize.calibration import QuantizedLayer, layers_of
 from tandem.towers import has_part
 from tandem.towers.blocks import block_of, tower_of
 from tandem.towers.parts.int8 import Int8, QuantizedTensors, quantized
@@ -21,15 +21,15 @@ from tandem.weights.checkpoint import Checkpoint, fingerprint
 from tandem.weights.quantized import quantized_tensors
 
 
-def wide(node) -> Site:
+def wide(node) -> QuantizedLayer:
     """A range that holds whatever toys compute, in few steps: what is rounded by it is far from what is not."""
-    return Site(np.float32(-8), np.float32(8), None, None)
+    return QuantizedLayer(np.float32(-8), np.float32(8), None, None)
 
 
-def sites(config, tensors):
+def layers(config, tensors):
     return {
-        "image": {name: wide(node) for name, node in sites_of(graph.image_graph(config, tensors)).items()},
-        "text": {name: wide(node) for name, node in sites_of(graph.text_graph(config, tensors)).items()},
+        "image": {name: wide(node) for name, node in layers_of(graph.image_graph(config, tensors)).items()},
+        "text": {name: wide(node) for name, node in layers_of(graph.text_graph(config, tensors)).items()},
     }
 
 
@@ -62,12 +62,12 @@ def test_every_family_computes_eight_bits_near_its_own_vectors(name):
     kept = building.build(config, tensors, building.Plan(), names)
     light = OpenVinoEngine(config, kept)
     assert light.precision == "float32"
-    assert kept.sites == []
+    assert kept.layers == []
     assert any(array.dtype == np.int8 for array in kept.stored.values())
     assert cosines(light.encode_images(pixels), vectors[0]).min() > 0.99
     assert cosines(light.encode_texts(ids), vectors[1]).min() > 0.99
 
-    whole = building.build(config, tensors, building.Plan(sites(config, tensors)), names)
+    whole = building.build(config, tensors, building.Plan(layers(config, tensors)), names)
     engine = OpenVinoEngine(config, whole)
     assert engine.precision == "int8"
     found = engine.encode_images(pixels), engine.encode_texts(ids)
@@ -85,7 +85,7 @@ def test_what_begins_in_numpy_rounds_as_the_graphs_do(name):
     config = TOYS[name]
     tensors = random_tensors(config)
     names = building.weights(config, tensors) or [key for key in tensors if tensors[key].ndim == 2]
-    whole = building.build(config, tensors, building.Plan(sites(config, tensors)), names)
+    whole = building.build(config, tensors, building.Plan(layers(config, tensors)), names)
     one, ids = random_pixels(config)[:1], random_ids(config)[:2]
     first, later = OpenVinoEngine(config, whole), OpenVinoEngine(config, whole)
     plain = OpenVinoEngine(config, tensors)
@@ -107,30 +107,30 @@ def test_depthwise_convolutions_compute_in_floating_point(name):
     tensors, pixels = random_tensors(config), random_pixels(config)[:2]
     model = graph.image_graph(config, tensors)
     depthwise = [n.get_friendly_name() for n in model.get_ordered_ops() if n.get_type_name() == "GroupConvolution"]
-    assert any(".half" in site for site in depthwise)
-    assert any(site.endswith("token_mixer") for site in depthwise)
-    assert not set(depthwise) & set(sites_of(model))
+    assert any(".half" in layer for layer in depthwise)
+    assert any(layer.endswith("token_mixer") for layer in depthwise)
+    assert not set(depthwise) & set(layers_of(model))
     other = next(name for name in tensors if tensors[name].ndim == 2 and not name.startswith("visual."))
-    narrow = Site(np.float32(-0.01), np.float32(0.01), None, None)
+    narrow = QuantizedLayer(np.float32(-0.01), np.float32(0.01), None, None)
     exact = OpenVinoEngine(config, tensors).encode_images(pixels)
-    for given, same in ((depthwise, True), (list(sites_of(model))[:1], False)):
+    for given, same in ((depthwise, True), (list(layers_of(model))[:1], False)):
         plan = building.Plan({"image": dict.fromkeys(given, narrow), "text": {}})
         made = OpenVinoEngine(config, building.build(config, tensors, plan, [other])).encode_images(pixels)
         assert bool(cosines(made, exact).min() > 1 - 1e-6) is same
 
 
-def test_a_spared_block_stays_as_it_was():
+def test_an_excluded_block_stays_as_it_was():
     config = TOYS["vit"]
     tensors = random_tensors(config)
     names = [name for name in tensors if tensors[name].ndim == 2 and "resblocks" in name]
     block = "visual.transformer.resblocks.1"
-    plan = building.Plan(sites(config, tensors), frozenset({block}))
+    plan = building.Plan(layers(config, tensors), frozenset({block}))
     made = building.build(config, tensors, plan, names)
     inside = [name for name in names if name.startswith(block + ".")]
     assert inside
     assert all(made.stored[name].dtype == np.float32 for name in inside)
-    assert not any(site.startswith(block + ".") for site in made.sites)
-    assert made.sites
+    assert not any(layer.startswith(block + ".") for layer in made.layers)
+    assert made.layers
     assert all(made.stored[name].dtype == np.int8 for name in names if name not in inside)
 
 
@@ -173,7 +173,7 @@ def test_what_is_called_good(top1, neighbours, mixed, good, mixes):
 def test_precisions_and_engines_that_a_quantised_model_has_not_are_refused():
     config = TOYS["vit"]
     tensors = random_tensors(config)
-    made = building.build(config, tensors, building.Plan(sites(config, tensors)), [])
+    made = building.build(config, tensors, building.Plan(layers(config, tensors)), [])
     for precision in ("float32", "bfloat16"):
         with pytest.raises(EngineError, match="quantised and computes in int8"):
             build_engine(config, made, precision=precision)
@@ -262,7 +262,10 @@ def test_stored_arrays_are_read_by_what_they_are():
         ({"w::input": np.array([-3e38, 3e38], np.float32)}, "expected numbers up to 1e.09"),
         ({"w::input": np.array([0, np.nan], np.float32)}, "expected finite float32"),
         *(
-            ({"w::input": np.stack([np.zeros(shape), np.ones(shape)]).astype(np.float32)}, "expected the two ends of a ra")
+            (
+                {"w::input": np.stack([np.zeros(shape), np.ones(shape)]).astype(np.float32)},
+                "expected the two ends of a ra",
+            )
             for shape in ((7,), (3,), (0,), (3, 5, 7), (3, 1, 1), (1, 1, 1, 1, 1))
         ),
         ({"w::input": None}, "expected .* beside w::input"),
@@ -284,13 +287,13 @@ def test_ranges_may_have_axes_of_one(shape):
     ends = np.stack([np.zeros(shape), np.ones(shape)]).astype(np.float32)
     change = {"w.weight": np.zeros((4, 3, 2, 2), np.int8), "w::input": ends}
     stored = {name: array for name, array in {**GOOD, **change}.items() if not name.endswith("smooth")}
-    assert quantized_tensors(stored, "f").sites == ["w"]
+    assert quantized_tensors(stored, "f").layers == ["w"]
 
 
 def test_a_range_with_more_axes_than_its_input_is_computed_as_one_number():
     config = TOYS["vit"]
     tensors, ids = random_tensors(config), random_ids(config)
-    made = building.build(config, tensors, building.Plan(sites(config, tensors)))
+    made = building.build(config, tensors, building.Plan(layers(config, tensors)))
     name = "text_projection::input"
     more = quantized_tensors({**made.stored, name: made.stored[name].reshape(2, 1, 1, 1, 1)}, "f")
     found = [OpenVinoEngine(config, each).encode_texts(np.tile(ids, (100, 1))) for each in (made, more)]
@@ -309,5 +312,5 @@ def test_what_is_said_of_a_name_is_short_and_plain(name):
 @pytest.mark.parametrize("name", TOYS)
 def test_the_sites_of_every_family_are_known(name):
     config = TOYS[name]
-    made = building.build(config, random_tensors(config), building.Plan(sites(config, random_tensors(config))))
-    assert quantized_tensors(made.stored, "f").sites == made.sites != []
+    made = building.build(config, random_tensors(config), building.Plan(layers(config, random_tensors(config))))
+    assert quantized_tensors(made.stored, "f").layers == made.layers != []

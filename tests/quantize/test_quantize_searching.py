@@ -10,7 +10,7 @@ from tandem.model import Model
 from tandem.quantize import building, searching
 from tandem.quantize.agreement import Agreement
 from tandem.quantize.building import Plan
-from tandem.quantize.calibration import Site, sites_of
+from tandem.quantize.calibration import QuantizedLayer, layers_of
 from tandem.quantize.samples import Part, Samples
 from tandem.quantize.searching import Search
 
@@ -54,14 +54,14 @@ def calibrated(monkeypatch):
         asked.append((tower, alpha, correct_bias, batches))
         span = np.float32(8 if alpha == best[tower] and not correct_bias else 200)
         towers = {"image": graph.image_graph, "text": graph.text_graph}
-        return {name: Site(-span, span, None, None) for name in sites_of(towers[tower](config, tensors))}
+        return {name: QuantizedLayer(-span, span, None, None) for name in layers_of(towers[tower](config, tensors))}
 
     monkeypatch.setattr(searching, "calibrate", calibrate)
     return asked
 
 
 def spans(plan, tower):
-    return {float(site.high) for site in plan.sites[tower].values()}
+    return {float(layer.high) for layer in plan.layers[tower].values()}
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_each_tower_takes_the_settings_that_its_own_vectors_are_nearest_with(sea
         (tower, alpha) for tower in ("image", "text") for alpha in (None, 0.3, 0.5, 0.7)
     ]
     assert (spans(plan, "image"), spans(plan, "text")) == ({8}, {8})
-    assert not plan.spared
+    assert not plan.excluded
 
 
 def test_without_a_search_the_usual_settings_are_taken_with_what_is_for_calibrating(search, calibrated):
@@ -110,7 +110,7 @@ def test_a_tower_is_tried_while_the_other_is_left_as_it_is(search):
 def test_what_a_plan_costs_is_measured_on_the_tower_that_it_rounds(search):
     """Coarse ranges in one tower are seen there; the other's vectors would not tell."""
     coarse = {
-        tower: {name: Site(np.float32(-200), np.float32(200), None, None) for name in sites_of(each)}
+        tower: {name: QuantizedLayer(np.float32(-200), np.float32(200), None, None) for name in layers_of(each)}
         for tower, each in (
             ("image", graph.image_graph(search.model.config, search.model.tensors)),
             ("text", graph.text_graph(search.model.config, search.model.tensors)),
@@ -118,7 +118,7 @@ def test_what_a_plan_costs_is_measured_on_the_tower_that_it_rounds(search):
     }
     whole = Plan(coarse)
     for tower in ("image", "text"):
-        alone = whole.sparing(search._other(tower))
+        alone = whole.excluding(search._other(tower))
         found = search.measure(alone, tower)
         tensors = building.build(search.model.config, search.model.tensors, alone, search.names)
         mine = searching.answers(searching.with_tensors(search.model, tensors), search.samples.dev, search.class_texts)
@@ -135,7 +135,7 @@ def test_what_a_plan_costs_is_measured_on_the_tower_that_it_rounds(search):
 
 
 class Table(Search):
-    """A search whose blocks cost what a table says: those spared cost nothing."""
+    """A search whose blocks cost what a table says: those excluded cost nothing."""
 
     def __init__(self, costs, images=256):
         self.costs, self.names, self.tried, self.say = costs, list(costs), [], lambda _: None
@@ -145,15 +145,15 @@ class Table(Search):
         return Agreement(1 - self._try(what, plan), 1, 1, 1, 1)
 
     def _try(self, what, plan):
-        return sum(cost for block, cost in self.costs.items() if block not in plan.spared)
+        return sum(cost for block, cost in self.costs.items() if block not in plan.excluded)
 
     def all_blocks(self):
         return tuple(self.costs)
 
 
-@pytest.mark.parametrize(("images", "spared"), [(256, {"b"}), (10**9, set())])
-def test_what_only_just_keeps_the_promise_spares_a_block(images, spared):
+@pytest.mark.parametrize(("images", "excluded"), [(256, {"b"}), (10**9, set())])
+def test_what_only_just_keeps_the_promise_excludes_a_block(images, excluded):
     """Top-1 of 0.993 is good; on 256 images, a standard error above 0.99 is asked for, 0.9962."""
     search = Table({"a": 0.003, "b": 0.004}, images)
     assert search.measure(Plan(), "").is_good
-    assert search.spare(Plan()).spared == spared
+    assert search.exclude(Plan()).excluded == excluded

@@ -8,7 +8,7 @@ from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors
 
 from tandem.engine.openvino import OpenVinoEngine
 from tandem.quantize import building
-from tandem.quantize.calibration import Site
+from tandem.quantize.calibration import QuantizedLayer
 
 LAYERS = {"image": "visual.transformer.resblocks.1.mlp.c_proj", "text": "transformer.resblocks.1.mlp.c_proj"}
 
@@ -35,14 +35,14 @@ def test_a_shift_is_what_is_added_to_a_layers_outputs() -> None:
     for tower, name in LAYERS.items():
         bias = tensors[f"{name}.bias"]
         shift = random.normal(size=bias.shape).astype(np.float32)
-        site = Site(np.float32(-8), np.float32(8), None, None)
-        plain[tower], shifted[tower] = {name: site}, {name: dataclasses.replace(site, shift=shift)}
+        layer = QuantizedLayer(np.float32(-8), np.float32(8), None, None)
+        plain[tower], shifted[tower] = {name: layer}, {name: dataclasses.replace(layer, shift=shift)}
         biased[f"{name}.bias"] = bias + shift
     names = [f"{name}.weight" for name in LAYERS.values()]
     pixels, ids = random_pixels(config), random_ids(config)
 
-    def vectors(arrays, sites):
-        engine = OpenVinoEngine(config, building.build(config, arrays, building.Plan(sites), names))
+    def vectors(arrays, layers):
+        engine = OpenVinoEngine(config, building.build(config, arrays, building.Plan(layers), names))
         return engine.encode_images(pixels), engine.encode_texts(ids)
 
     expected, without = vectors(biased, plain), vectors(tensors, plain)

@@ -1,4 +1,4 @@
-"""From a model to a quantised folder: what agreement means, what the search spares, and where collections take it."""
+"""From a model to a quantised folder: what agreement means, what the search excludes, and where collections take it."""
 
 import dataclasses
 import warnings
@@ -99,7 +99,7 @@ def test_no_image_is_thrown_away_that_has_a_place(count, parts):
 
 
 class Costly(Search):
-    """A search whose blocks cost what a table says: those spared cost nothing."""
+    """A search whose blocks cost what a table says: those excluded cost nothing."""
 
     def __init__(self, costs):
         self.costs, self.looked = costs, []
@@ -108,19 +108,19 @@ class Costly(Search):
         self.tried, self.say, self.names = [], self.said.append, list(costs)
 
     def measure(self, plan, what):
-        left = sum(cost for block, cost in self.costs.items() if block not in plan.spared)
+        left = sum(cost for block, cost in self.costs.items() if block not in plan.excluded)
         self.looked.append(what)
         return Agreement(1 - left, 1, 1, 1, 1)
 
     def _try(self, what, plan):
-        return sum(cost for block, cost in self.costs.items() if block not in plan.spared)
+        return sum(cost for block, cost in self.costs.items() if block not in plan.excluded)
 
     def all_blocks(self):
         return tuple(self.costs)
 
 
 @pytest.mark.parametrize(
-    ("costs", "spared"),
+    ("costs", "excluded"),
     [
         ({"a": 0.001, "b": 0.001, "c": 0.001}, set()),
         ({"a": 0.001, "b": 0.2, "c": 0.001}, {"b"}),
@@ -128,15 +128,15 @@ class Costly(Search):
         ({"a": 0.5, "b": 0.5}, {"a", "b"}),
     ],
 )
-def test_as_few_blocks_are_spared_as_the_promise_takes(costs, spared):
-    assert Costly(costs).spare(Plan()).spared == spared
+def test_as_few_blocks_are_excluded_as_the_promise_takes(costs, excluded):
+    assert Costly(costs).exclude(Plan()).excluded == excluded
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 6, 12])
 def test_the_search_says_in_words_how_much_is_left(first):
-    """Whichever blocks have to be spared, no more trials come than were announced."""
+    """Whichever blocks have to be excluded, no more trials come than were announced."""
     search = Costly({f"block {number}": 0.01 if number <= first else 0.0 for number in range(13)})
-    search.spare(Plan())
+    search.exclude(Plan())
     assert search.said[0] == "measuring with every block quantized"
     assert search.said[1:14] == [f"measuring what each block alone costs, {number} of 13" for number in range(1, 14)]
     trials = [line.partition(" blocks in float32, trial ") for line in search.said[14:]]
@@ -191,13 +191,13 @@ def test_nncf_finds_ranges_for_the_sites_of_both_towers():
     names = {f"visual.transformer.resblocks.0.{part}" for part in ("attn.in_proj_q", "mlp.c_fc", "mlp.c_proj")}
     assert names | {"visual.conv1", "visual.proj"} <= set(found["image"])
     assert found["image"]["visual.transformer.resblocks.0.mlp.c_fc"].smooth.shape == (32,)
-    assert all(site.smooth is None for site in found["text"].values())
+    assert all(layer.smooth is None for layer in found["text"].values())
     rounded = [name for name in tensors if tensors[name].ndim == 2 and "resblocks" in name]
     made = building.build(config, tensors, building.Plan(found), rounded)
     # Its weight is not rounded, so it has not taken the outliers that would be missing from the input
     assert found["image"]["visual.proj"].smooth is not None
-    assert "visual.proj" not in made.sites
-    assert "visual.conv1" in made.sites
+    assert "visual.proj" not in made.layers
+    assert "visual.conv1" in made.layers
     engine = OpenVinoEngine(config, made)
     reference = OpenVinoEngine(config, tensors)
     # 8 bits in calibrated ranges: far nearer than the wide ranges of the other tests
@@ -207,7 +207,7 @@ def test_nncf_finds_ranges_for_the_sites_of_both_towers():
 
 @pytest.mark.slow
 def test_a_search_ends_with_what_was_measured_on_what_was_kept_out(monkeypatch, tmp_path):
-    """All of it on a toy: NNCF's ranges, settings for each tower, blocks that are spared, a folder that is loaded."""
+    """All of it on a toy: NNCF's ranges, settings for each tower, blocks that are excluded, a folder that is loaded."""
     pytest.importorskip("nncf")
     monkeypatch.setattr(building, "_LEAST", 128)
     monkeypatch.setattr(searching, "ALPHAS", (None, 0.5))
@@ -226,11 +226,11 @@ def test_a_search_ends_with_what_was_measured_on_what_was_kept_out(monkeypatch, 
     assert (about.method, about.source, about.images, about.texts) == ("int8", "toy", 12, 4)
     assert about.source_fingerprint == source.fingerprint
     assert set(made.settings) == {"image", "text"}
-    assert made.checkpoint.tensors.sites
+    assert made.checkpoint.tensors.layers
     assert len(said) == len(set(said))
-    # The plan keeps the promise on what is chosen by, or has every block spared
+    # The plan keeps the promise on what is chosen by, or has every block excluded
     last = next(tried for tried in reversed(made.tried) if "alone" not in tried.what)
-    assert last.agreement.holds_with_room(12) or len(about.spared) == made.blocks
+    assert last.agreement.holds_with_room(12) or len(about.float32_blocks) == made.blocks
     assert made.bytes[1] < made.bytes[0]
     # What is said of it holds for the folder, counted again on what was kept out
     loaded = load(weights.write(made.checkpoint, tmp_path / "small"))

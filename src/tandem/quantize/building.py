@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.config import ModelConfig
-from tandem.quantize.calibration import Arrays, Site
+from tandem.quantize.calibration import Arrays, QuantizedLayer
 from tandem.towers.blocks import TOWERS, Tower, block_of
 from tandem.towers.parts.int8 import (
     COLUMN_SCALE,
@@ -32,14 +32,14 @@ _LEAST = 4096  # numbers in a weight that is rounded: less saves nothing
 
 @dataclass(frozen=True)
 class Plan:
-    """What is rounded: the sites of each tower, and the blocks that are spared."""
+    """What is rounded: the layers of each tower, and the blocks that are excluded."""
 
-    sites: Mapping[Tower, Mapping[str, Site]] = field(default_factory=dict)
-    spared: frozenset[str] = frozenset()
+    layers: Mapping[Tower, Mapping[str, QuantizedLayer]] = field(default_factory=dict)
+    excluded: frozenset[str] = frozenset()
 
-    def sparing(self, blocks: Collection[str]) -> "Plan":
-        """The same with these blocks spared, too."""
-        return Plan(self.sites, self.spared | frozenset(blocks))
+    def excluding(self, blocks: Collection[str]) -> "Plan":
+        """The same with these blocks excluded, too."""
+        return Plan(self.layers, self.excluded | frozenset(blocks))
 
 
 def blocks(config: ModelConfig, tensors: Arrays) -> tuple[str, ...]:
@@ -61,21 +61,21 @@ def weights(config: ModelConfig, tensors: Arrays) -> list[str]:
 
 def build(config: ModelConfig, tensors: Arrays, plan: Plan, names: Collection[str] | None = None) -> QuantizedTensors:
     """The quantised tensors of a model. names: what `weights` gives, where it is known already."""
-    rounded = [name for name in (names or weights(config, tensors)) if block_of(name) not in plan.spared]
-    sites = {name: site for tower in TOWERS for name, site in plan.sites.get(tower, {}).items()}
-    sites = {
-        name: site
-        for name, site in sites.items()
+    rounded = [name for name in (names or weights(config, tensors)) if block_of(name) not in plan.excluded]
+    layers = {name: layer for tower in TOWERS for name, layer in plan.layers.get(tower, {}).items()}
+    layers = {
+        name: layer
+        for name, layer in layers.items()
         # A range of inputs that outliers have left holds only where the weights have taken them
-        if block_of(name) not in plan.spared and (site.smooth is None or weight_of(name) in rounded)
+        if block_of(name) not in plan.excluded and (layer.smooth is None or weight_of(name) in rounded)
     }
     stored: dict[str, NDArray[Any]] = {name: np.asarray(tensors[name]) for name in tensors if name not in rounded}
     for name in rounded:
-        stored |= _rounded(name, np.asarray(tensors[name]), sites)
-    for name, site in sites.items():
-        stored[name + INPUT] = np.stack([site.low, site.high])
-        if site.shift is not None:
-            stored[name + SHIFT] = site.shift
+        stored |= _rounded(name, np.asarray(tensors[name]), layers)
+    for name, layer in layers.items():
+        stored[name + INPUT] = np.stack([layer.low, layer.high])
+        if layer.shift is not None:
+            stored[name + SHIFT] = layer.shift
     return QuantizedTensors(stored)
 
 
@@ -100,9 +100,9 @@ def _strange(name: str, source: Arrays, made: QuantizedTensors) -> bool:
     return not (np.array_equal(expected.ints, int8.ints) and np.array_equal(expected.scale, int8.scale))
 
 
-def _rounded(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> dict[str, NDArray[Any]]:
+def _rounded(name: str, array: NDArray[Any], layers: Mapping[str, QuantizedLayer]) -> dict[str, NDArray[Any]]:
     columns = name in COLUMNS
-    made: Int8 = quantized(array.T if columns else array, _smooth(name, array, sites))
+    made: Int8 = quantized(array.T if columns else array, _smooth(name, array, layers))
     stored: dict[str, NDArray[Any]] = {
         name: np.ascontiguousarray(made.ints.T if columns else made.ints),
         name + (COLUMN_SCALE if columns else SCALE): made.scale,
@@ -112,13 +112,13 @@ def _rounded(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> dict[
     return stored
 
 
-def _smooth(name: str, array: NDArray[Any], sites: Mapping[str, Site]) -> NDArray[np.float32] | None:
-    """What the inputs of a weight are divided by [p i]; None where no site of it does so."""
+def _smooth(name: str, array: NDArray[Any], layers: Mapping[str, QuantizedLayer]) -> NDArray[np.float32] | None:
+    """What the inputs of a weight are divided by [p i]; None where no layer of it does so."""
     if name.endswith("in_proj_weight"):
-        parts = [sites.get(name.removesuffix("weight") + part) for part in "qkv"]
+        parts = [layers.get(name.removesuffix("weight") + part) for part in "qkv"]
     else:
-        parts = [sites.get(name.removesuffix(".weight"))]
-    vectors = [None if site is None else site.smooth for site in parts]
+        parts = [layers.get(name.removesuffix(".weight"))]
+    vectors = [None if layer is None else layer.smooth for layer in parts]
     if all(vector is None for vector in vectors):
         return None
     inputs = array.shape[0] if name in COLUMNS else array.shape[1]

@@ -1,4 +1,4 @@
-"""Ranges of what a tower's products take, by NNCF on the tower's own graph, found again by the names of its sites.
+"""Ranges of what a tower's products take, by NNCF on the tower's own graph, found again by the names of its layers.
 
 Knows graphs and arrays of inputs; no images, no texts, no files. NNCF decides where a range lies, how much of an
 outlier moves into the weights (SmoothQuant) and how a bias is corrected; rounding the weights is `building`'s.
@@ -30,7 +30,7 @@ _PASSING = ("Reshape", "Transpose", "AvgPool", "Gather", "Squeeze", "Unsqueeze",
 
 
 @dataclass(frozen=True)
-class Site:
+class QuantizedLayer:
     """What a product of eight bits needs beside its weights (`towers/parts/int8.py`)."""
 
     low: NDArray[np.float32]
@@ -60,8 +60,8 @@ def calibrate(
     *,
     alpha: float | None = None,
     correct_bias: bool = False,
-) -> dict[str, Site]:
-    """The sites of a tower that can compute in eight bits, by name.
+) -> dict[str, QuantizedLayer]:
+    """The layers of a tower that can compute in eight bits, by name.
 
     alpha: SmoothQuant's strength, 0 to 1; None leaves inputs as they are. correct_bias: the mean that rounding moves
     is moved back.
@@ -74,7 +74,7 @@ def calibrate(
     logging.getLogger("nncf").setLevel(logging.ERROR)
     build = graph.image_graph if tower == "image" else graph.text_graph
     model = build(config, tensors)
-    names = sites_of(model)
+    names = layers_of(model)
     others = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
     ignored = [name for name in others if name not in names]
     smoothing = -1.0 if alpha is None or not smooths(tensors, tower) else alpha
@@ -96,16 +96,16 @@ def calibrate(
             ),
         )
     biases = {name: _bias(node) for name, node in names.items()} if correct_bias else {}
-    found: dict[str, Site] = {}
-    for name, node in sites_of(quantised).items():
-        site = _site(node, biases.get(name))
-        if name in names and site is not None:
-            found[name] = site
+    found: dict[str, QuantizedLayer] = {}
+    for name, node in layers_of(quantised).items():
+        layer = _quantized_layer(node, biases.get(name))
+        if name in names and layer is not None:
+            found[name] = layer
     return found
 
 
-def sites_of(model: Any) -> dict[str, Any]:
-    """The products of a graph that have weights, by the names of their sites."""
+def layers_of(model: Any) -> dict[str, Any]:
+    """The products of a graph that have weights, by the names of their layers."""
     return {
         node.get_friendly_name(): node
         for node in model.get_ordered_ops()
@@ -113,7 +113,7 @@ def sites_of(model: Any) -> dict[str, Any]:
     }
 
 
-def _site(node: Any, bias_before: NDArray[np.float32] | None) -> Site | None:
+def _quantized_layer(node: Any, bias_before: NDArray[np.float32] | None) -> QuantizedLayer | None:
     """What NNCF put before a product; None where it left it as it was."""
     before = node.input_value(0).get_node()
     while before.get_type_name() in _PASSING:
@@ -130,7 +130,7 @@ def _site(node: Any, bias_before: NDArray[np.float32] | None) -> Site | None:
     shift = None
     if bias_before is not None and (bias := _bias(node)) is not None:
         shift = (bias - bias_before).reshape(-1)
-    return Site(low, high, smooth, shift)
+    return QuantizedLayer(low, high, smooth, shift)
 
 
 def _bias(node: Any) -> NDArray[np.float32] | None:

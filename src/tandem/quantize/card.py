@@ -75,8 +75,10 @@ def card(quantized: Quantized) -> str:
         "int8": "Weights, and the inputs of linear layers and convolutions, have eight bits",
         "int8-weights": "Weights have eight bits in the file; in memory, those of linear layers and embeddings do",
     }[about.method]
-    spared = (
-        f" Kept in float32: {', '.join(_ENDS.get(block, block) for block in about.spared)}." if about.spared else ""
+    kept = (
+        f" Kept in float32: {', '.join(_ENDS.get(block, block) for block in about.float32_blocks)}."
+        if about.float32_blocks
+        else ""
     )
     settings = "".join(f" {tower} tower: {words}." for tower, words in quantized.settings.items())
     settings += "" if quantized.searched else " Every block was quantized with the default settings (--no-search)."
@@ -85,8 +87,8 @@ def card(quantized: Quantized) -> str:
         "",
         "## Quantization",
         "",
-        f"{how}; made from {about.source} (fingerprint {about.source_fingerprint[:12]}). {len(about.spared)} of "
-        f"{quantized.blocks} blocks stay in float32.{spared}{settings}",
+        f"{how}; made from {about.source} (fingerprint {about.source_fingerprint[:12]}). "
+        f"{len(about.float32_blocks)} of {quantized.blocks} blocks stay in float32.{kept}{settings}",
         "",
         f"{verdict(quantized)} {mixing(quantized)}",
         "",

@@ -29,7 +29,7 @@ class Quantized:
     agreement: Agreement  # on images and texts that were kept out
     samples: str  # in words
     own_images: bool  # whether they are the user's
-    searched: bool  # whether settings were tried, and blocks spared
+    searched: bool  # whether settings were tried, and blocks excluded
     blocks: int  # that could be rounded
     settings: dict[str, str]  # of each tower, in words
     tried: tuple[Tried, ...]
@@ -52,7 +52,7 @@ def quantize(
     """A model of eight bits from one in floating point, which OpenVINO has to compute in float32.
 
     method: "int8" multiplies eight bits with eight bits; "int8-weights" only keeps weights in eight bits.
-    search: settings are tried, and blocks spared until the promise is kept; without it the usual settings round all.
+    search: settings are tried, and blocks excluded until the promise is kept; without it the usual settings round all.
     say: is told what is being done. Raises `MissingExtraError` and `TandemError`.
     """
     if method not in METHODS:
@@ -68,7 +68,7 @@ def quantize(
     looked = Search(model, samples, say)
     plan, settings = (looked.choose(all_of_them=search)) if method == "int8" else (Plan(), {})
     if search:
-        plan = looked.spare(plan)
+        plan = looked.exclude(plan)
     tensors = build(model.config, model.tensors, plan, looked.names)
     made = with_tensors(model, tensors)
     say("measuring on what was kept out")
@@ -83,7 +83,7 @@ def quantize(
         source_fingerprint=model.fingerprint,
         images=len(samples.held_out.pixels),
         texts=len(samples.held_out.texts),
-        spared=tuple(sorted(plan.spared)),
+        float32_blocks=tuple(sorted(plan.excluded)),
         **dataclasses.asdict(found),
     )
     config = dataclasses.replace(model.config, name=f"{model.name} {method}", quantization=quantization)

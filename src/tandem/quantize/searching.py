@@ -1,4 +1,4 @@
-"""Which settings, and which blocks to spare: chosen by what agrees best with the source on images and texts for that.
+"""Which settings, and which blocks to exclude: chosen by what agrees best with the source on images and texts for that.
 
 Nothing that is measured in the end is looked at here.
 """
@@ -16,7 +16,7 @@ from tandem.model import Model
 from tandem.prompts import DEFAULT_TEMPLATE, fill
 from tandem.quantize.agreement import Agreement, Answers, agreement
 from tandem.quantize.building import Plan, blocks, build, weights
-from tandem.quantize.calibration import Site, calibrate, smooths
+from tandem.quantize.calibration import QuantizedLayer, calibrate, smooths
 from tandem.quantize.samples import Part, Samples, image_batches, text_batches
 from tandem.towers.blocks import TOWERS, Tower, block_of, tower_of
 from tandem.towers.parts.int8 import QuantizedTensors
@@ -60,7 +60,7 @@ class Search:
 
     def choose(self, *, all_of_them: bool = True) -> tuple[Plan, dict[Tower, str]]:
         """The settings of each tower whose vectors are nearest to the source's, and what they are in words."""
-        best: dict[Tower, dict[str, Site]] = {}
+        best: dict[Tower, dict[str, QuantizedLayer]] = {}
         words: dict[Tower, str] = {}
         number, total = 0, sum(len(self.settings(tower, all_of_them=all_of_them)) for tower in TOWERS)
         for tower in TOWERS:
@@ -73,18 +73,18 @@ class Search:
             for name, (alpha, correct) in self.settings(tower, all_of_them=all_of_them).items():
                 number += 1
                 self.say(f"calibrating, {number} of {total}: {tower} tower, {name}")
-                sites = calibrate(
+                layers = calibrate(
                     self.model.config, self.model.tensors, tower, batches, alpha=alpha, correct_bias=correct
                 )
-                error = self._try(f"{tower} tower, {name}", Plan({tower: sites}, self._other(tower)))
+                error = self._try(f"{tower} tower, {name}", Plan({tower: layers}, self._other(tower)))
                 if error < least:
-                    least, best[tower], words[tower] = error, sites, name
+                    least, best[tower], words[tower] = error, layers, name
         return Plan(best), words
 
-    def spare(self, plan: Plan) -> Plan:
-        """The plan with as few blocks spared as it takes to keep the promise: those first that cost most by themselves.
+    def exclude(self, plan: Plan) -> Plan:
+        """The plan with as few blocks excluded as it takes to keep the promise, those first that cost most alone.
 
-        A plan that does not keep it with every block spared is given back with all of them.
+        A plan that does not keep it with every block excluded is given back with all of them.
         """
         self.say("measuring with every block quantized")
         if self._holds(plan, ()):
@@ -93,31 +93,31 @@ class Search:
         costs: dict[str, float] = {}
         for number, block in enumerate(everything, 1):
             self.say(f"measuring what each block alone costs, {number} of {len(everything)}")
-            costs[block] = self._try(f"{block} alone", plan.sparing(set(everything) - {block}))
+            costs[block] = self._try(f"{block} alone", plan.excluding(set(everything) - {block}))
         ranked = sorted(everything, key=lambda block: -costs[block])
-        # The number spared is doubled until the promise is kept, and then lowered by halves
+        # The number excluded is doubled until the promise is kept, and then lowered by halves
         low, high = 0, 1
         trials, most = count(1), 2 * math.ceil(math.log2(len(ranked))) - 1
 
-        def holds(spared: int) -> bool:
+        def holds(excluded: int) -> bool:
             self.say(
-                f"measuring with {spared} of {len(ranked)} blocks in float32, trial {next(trials)} of at most {most}"
+                f"measuring with {excluded} of {len(ranked)} blocks in float32, trial {next(trials)} of at most {most}"
             )
-            return self._holds(plan, ranked[:spared])
+            return self._holds(plan, ranked[:excluded])
 
         while high < len(ranked) and not holds(high):
             low, high = high, min(2 * high, len(ranked))
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if holds(middle) else (middle, high)
-        return plan.sparing(ranked[:high])
+        return plan.excluding(ranked[:high])
 
     def all_blocks(self) -> tuple[str, ...]:
         """Those of both towers that have something to round."""
         return blocks(self.model.config, self.model.tensors)
 
-    def _holds(self, plan: Plan, spared: Sequence[str]) -> bool:
-        found = self.measure(plan.sparing(spared), f"{len(spared)} spared" if spared else "every block")
+    def _holds(self, plan: Plan, excluded: Sequence[str]) -> bool:
+        found = self.measure(plan.excluding(excluded), f"{len(excluded)} in float32" if excluded else "every block")
         return found.holds_with_room(len(self.pixels))
 
     def measure(self, plan: Plan, what: str) -> Agreement:
@@ -131,7 +131,7 @@ class Search:
         """1 - the mean cosine to the source of the tower that a plan rounds something of; the other is not computed."""
         tensors = build(self.model.config, self.model.tensors, plan, self.names)
         engine = OpenVinoEngine(self.model.config, tensors)
-        rounded = {block_of(name) for name in self.names} - plan.spared
+        rounded = {block_of(name) for name in self.names} - plan.excluded
         if any(tower_of(block) == "image" for block in rounded):
             mine, theirs = engine.encode_images(self.pixels[:_COMPARED]), self.source.images[:_COMPARED]
         else:

@@ -41,7 +41,7 @@ def quantized_tensors(stored: Mapping[str, np.ndarray], source: str) -> Quantize
 
 
 def _folded(stored: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Convolutions that are folded from several: their sites, and the shape of one of their kernels."""
+    """Convolutions that are folded from several: their layers, and the shape of one of their kernels."""
     found: dict[str, tuple[int, ...]] = {}
     for name, array in stored.items():
         if array.ndim == 4 and name.count(".") < _FOLDED_PARTS:
@@ -63,7 +63,7 @@ class _File:
         return WeightsError(f"{self.source}: {_shown(name)}: {says}; the file is damaged: quantize it again")
 
     def check_beside(self, name: str, owner: str, kind: str) -> None:
-        """An array beside a weight or at a site."""
+        """An array beside a weight or at a layer."""
         array = self.stored[name]
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise self.error(name, f"expected finite float32, got {array.dtype}")
@@ -78,27 +78,27 @@ class _File:
         else:
             self._check_scale(name, owner, kind, array)
 
-    def _check_range(self, name: str, site: str, array: np.ndarray) -> None:
-        self._shape_at(name, site)
+    def _check_range(self, name: str, layer: str, array: np.ndarray) -> None:
+        self._shape_at(name, layer)
         if not 1 <= array.ndim <= 5 or len(array) != 2 or array.size != 2:
             raise self.error(name, f"expected the two ends of a range, [2], got {list(array.shape)}")
         if not (array[1].astype(np.float64) - array[0] >= _SMALLEST).all():
             raise self.error(name, "expected the ends of a range, the lower one first")
 
-    def _shape_at(self, name: str, site: str) -> tuple[int, ...]:
-        """The shape of the weight that a site multiplies with: [o i] or [o i h w]."""
-        weight, stacked = self.stored.get(weight_of(site)), site[:-1].endswith("in_proj_")
-        if weight is None and site[-2:] in (".q", ".k", ".v"):
-            weight, stacked = self.stored.get(f"{site[:-1]}qkv.weight"), True
+    def _shape_at(self, name: str, layer: str) -> tuple[int, ...]:
+        """The shape of the weight that a layer multiplies with: [o i] or [o i h w]."""
+        weight, stacked = self.stored.get(weight_of(layer)), layer[:-1].endswith("in_proj_")
+        if weight is None and layer[-2:] in (".q", ".k", ".v"):
+            weight, stacked = self.stored.get(f"{layer[:-1]}qkv.weight"), True
         if weight is not None and weight.ndim in (2, 4):
             outputs, *inputs = weight.shape
-            if site in COLUMNS:
+            if layer in COLUMNS:
                 return inputs[0], outputs
             return outputs // 3 if stacked else outputs, *inputs
-        whole, half, _ = site.partition(".half")
+        whole, half, _ = layer.partition(".half")
         shape = self.folded.get(whole)
         if shape is None:
-            raise self.error(name, f"there is no layer {_shown(site)}")
+            raise self.error(name, f"there is no layer {_shown(layer)}")
         return (shape[0], shape[1] // 2, *shape[2:]) if half else shape  # half of the inputs
 
     def _check_scale(self, name: str, owner: str, kind: str, array: np.ndarray) -> None:

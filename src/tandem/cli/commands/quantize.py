@@ -124,7 +124,7 @@ def as_document(made: "Quantized", target: str) -> dict[str, Any]:
         "samples": made.samples,
         "own_images": made.own_images,
         "searched": made.searched,
-        "spared": list(about.spared),
+        "float32_blocks": list(about.float32_blocks),
         "blocks": made.blocks,
         "settings": made.settings,
         "tried": [{"what": each.what, **dataclasses.asdict(each.agreement)} for each in made.tried],

@@ -1,6 +1,6 @@
 """Weights of eight bits, and the ranges of what they are multiplied with, in numpy. Knows arrays; no graph, no file.
 
-A product of eight bits is known by its site: the name of its layer. Its weights have a scale for each output channel.
+A product of eight bits is known by the name of its layer. Its weights have a scale for each output channel.
 Its input is mapped from a range to 256 steps, after a division by `smooth` where one is kept: outliers of the input
 then lie in the weights (SmoothQuant, Xiao et al. 2023).
 
@@ -54,7 +54,7 @@ class Int8:
 
 @dataclass(frozen=True)
 class Range:
-    """The range of a site's input, two numbers; `shift` [o] corrects the output's mean."""
+    """The range of a layer's input, two numbers; `shift` [o] corrects the output's mean."""
 
     low: np.float32
     high: np.float32
@@ -79,11 +79,11 @@ def quantized(weight: NDArray[Any], smooth: Array | None = None) -> Int8:
     return Int8(ints, scale, smooth)
 
 
-def weight_of(site: str) -> str:
-    """The tensor that a site multiplies with; of a convolution that is folded from several there is none."""
-    if site in COLUMNS:
-        return site
-    return site[:-1] + "weight" if site[:-1].endswith("in_proj_") else site + ".weight"
+def weight_of(layer: str) -> str:
+    """The tensor that a layer multiplies with; of a convolution that is folded from several there is none."""
+    if layer in COLUMNS:
+        return layer
+    return layer[:-1] + "weight" if layer[:-1].endswith("in_proj_") else layer + ".weight"
 
 
 class Int8Tensors(Mapping[str, np.ndarray], ABC):
@@ -93,8 +93,8 @@ class Int8Tensors(Mapping[str, np.ndarray], ABC):
     def int8(self, name: str) -> Int8 | None:
         """A weight as int8 with the outputs first; None for one that is kept in floating point."""
 
-    def range_of(self, site: str) -> Range | None:
-        """The range of a site's input; None where the site computes in floating point."""
+    def range_of(self, layer: str) -> Range | None:
+        """The range of a layer's input; None where the layer computes in floating point."""
         return None
 
 
@@ -102,7 +102,7 @@ class QuantizedTensors(Int8Tensors):
     """A model's arrays by name, some kept as int8. Asked for by name, an array is float, computed anew each time.
 
     stored: arrays as their file holds them. An int8 one has its scales beside it, under its own name and a suffix, and
-    so have sites the ranges of their inputs.
+    so have layers the ranges of their inputs.
     """
 
     def __init__(self, stored: Mapping[str, np.ndarray]) -> None:
@@ -118,16 +118,16 @@ class QuantizedTensors(Int8Tensors):
             return Int8(array.T, scale, smooth)
         return Int8(array, self.stored[name + SCALE], smooth)
 
-    def range_of(self, site: str) -> Range | None:
-        limits = self.stored.get(site + INPUT)
+    def range_of(self, layer: str) -> Range | None:
+        limits = self.stored.get(layer + INPUT)
         if limits is None:
             return None
         low, high = limits.reshape(2)
-        return Range(low, high, self.stored.get(site + SHIFT))
+        return Range(low, high, self.stored.get(layer + SHIFT))
 
     @property
-    def sites(self) -> list[str]:
-        """The sites that multiply eight bits with eight bits."""
+    def layers(self) -> list[str]:
+        """The layers that multiply eight bits with eight bits."""
         return [name.removesuffix(INPUT) for name in self.stored if name.endswith(INPUT)]
 
     def shape_and_dtype(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -172,7 +172,7 @@ class WrappedTensors(Int8Tensors):
 
 
 class WithoutRanges(WrappedTensors):
-    """Tensors whose int8 weights stay, but whose sites all compute in floating point."""
+    """Tensors whose int8 weights stay, but whose layers all compute in floating point."""
 
     def int8(self, name: str) -> Int8 | None:
         return int8_of(self._tensors, name)
@@ -183,9 +183,9 @@ def int8_of(tensors: Mapping[str, np.ndarray], name: str) -> Int8 | None:
     return tensors.int8(name) if isinstance(tensors, Int8Tensors) else None
 
 
-def range_of(tensors: Mapping[str, np.ndarray], site: str) -> Range | None:
+def range_of(tensors: Mapping[str, np.ndarray], layer: str) -> Range | None:
     """`Int8Tensors.range_of`; None for tensors of any other kind."""
-    return tensors.range_of(site) if isinstance(tensors, Int8Tensors) else None
+    return tensors.range_of(layer) if isinstance(tensors, Int8Tensors) else None
 
 
 def is_quantized(tensors: Mapping[str, np.ndarray]) -> bool:
@@ -194,8 +194,8 @@ def is_quantized(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def multiplies_int8(tensors: Mapping[str, np.ndarray]) -> bool:
-    """Whether some sites multiply eight bits with eight bits; else int8 is only how weights are kept."""
-    return isinstance(tensors, QuantizedTensors) and bool(tensors.sites)
+    """Whether some layers multiply eight bits with eight bits; else int8 is only how weights are kept."""
+    return isinstance(tensors, QuantizedTensors) and bool(tensors.layers)
 
 
 def stored(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

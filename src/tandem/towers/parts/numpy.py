@@ -124,11 +124,11 @@ def project(x: Array, tensors: Tensors, name: str) -> Array:
     return _product(x, tensors, name, int8_of(tensors, name), lambda: get(tensors, name).T)
 
 
-def convolve_tiles(x: Array, side: int, folded: Convolution, tensors: Tensors, site: str) -> Array:
+def convolve_tiles(x: Array, side: int, folded: Convolution, tensors: Tensors, layer: str) -> Array:
     """A convolution whose stride is its kernel's side, without its bias: [b h w c] -> [b h/side w/side o]."""
     int8 = folded.int8
     kernel = folded.kernel if int8 is None else int8.array()
-    if (limits := range_of(tensors, site)) is not None:
+    if (limits := range_of(tensors, layer)) is not None:
         x, kernel = limits.rounded(x), (int8 or quantized(kernel)).array()
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // side, side, width // side, side, channels).transpose(0, 1, 3, 5, 2, 4)
@@ -150,9 +150,9 @@ def _qkv_linear(x: Array, tensors: Tensors, name: str, part: int) -> Array:
     return made + float32(split_qkv(tensors, name + "bias")[part])
 
 
-def _product(x: Array, tensors: Tensors, site: str, int8: Int8 | None, weight: Callable[[], Array]) -> Array:
-    """x [... in] by a weight [out in], of eight bits where the site has a range for x."""
-    limits = range_of(tensors, site)
+def _product(x: Array, tensors: Tensors, layer: str, int8: Int8 | None, weight: Callable[[], Array]) -> Array:
+    """x [... in] by a weight [out in], of eight bits where the layer has a range for x."""
+    limits = range_of(tensors, layer)
     if limits is None:
         return x @ (weight() if int8 is None else int8.array()).T
     int8 = int8 or quantized(weight())

@@ -1,6 +1,6 @@
 """Linear layers and convolutions as OpenVINO operators: in floating point, or of eight bits where tensors say so.
 
-Every product has the name of its site, by which calibration finds it. Constants share the arrays' memory.
+Every product has the name of its layer, by which calibration finds it. Constants share the arrays' memory.
 
 Shapes: i inputs, o outputs. Of convolutions: b batch, h rows, w columns.
 """
@@ -18,9 +18,11 @@ from tandem.towers.parts.int8 import STEPS, Int8, Range, int8_of, quantized, ran
 from tandem.towers.parts.tensors import Tensors, split_qkv
 
 
-def linear(x: Node, tensors: Tensors, site: str, weight: NDArray[np.generic], bias: NDArray[np.generic] | None) -> Node:
+def linear(
+    x: Node, tensors: Tensors, layer: str, weight: NDArray[np.generic], bias: NDArray[np.generic] | None
+) -> Node:
     """[... i] -> [... o], weight [o i] as computed, not as it is stored."""
-    return _linear(x, tensors, site, None, lambda: weight, bias)
+    return _linear(x, tensors, layer, None, lambda: weight, bias)
 
 
 def named_linear(x: Node, tensors: Tensors, name: str) -> Node:
@@ -61,7 +63,7 @@ def convolve(
     x: Node,
     folded: Convolution,
     tensors: Tensors,
-    site: str,
+    layer: str,
     stride: int = 1,
     groups: int = 1,
     padding: int | None = None,
@@ -72,7 +74,7 @@ def convolve(
     OpenVINO computes it wrongly (`docs/log.md`).
     """
     around = [folded.kernel.shape[2] // 2 if padding is None else padding] * 2
-    limits, bias = range_of(tensors, site) if groups == 1 else None, folded.bias
+    limits, bias = range_of(tensors, layer) if groups == 1 else None, folded.bias
     weight: Int8 | NDArray[np.float32]
     if limits is None:
         # OpenVINO computes linear layers from int8 weights, and convolutions from float32 that it makes of them first
@@ -86,19 +88,19 @@ def convolve(
         x = op.group_convolution(x, kernel, [stride] * 2, around, around, [1, 1])
     else:
         x = op.convolution(x, _constant(weight), [stride] * 2, around, around, [1, 1])
-    x = _named(x, site)
+    x = _named(x, layer)
     return op.add(x, constant(bias.astype(np.float32).reshape(1, -1, 1, 1))) if bias.any() else x
 
 
 def _linear(
     x: Node,
     tensors: Tensors,
-    site: str,
+    layer: str,
     int8: Int8 | None,
     weight: Callable[[], NDArray[np.generic]],
     bias: NDArray[np.generic] | None,
 ) -> Node:
-    limits = range_of(tensors, site)
+    limits = range_of(tensors, layer)
     if limits is not None:
         int8 = int8 or quantized(weight())
         x = _rounded(x, limits, int8.smooth)
@@ -110,12 +112,12 @@ def _linear(
         made = constant(int8.array())  # unsmoothed
     else:
         made = _constant(int8)
-    x = _named(op.matmul(x, made, False, True), site)
+    x = _named(op.matmul(x, made, False, True), layer)
     return x if bias is None else op.add(x, constant(bias))
 
 
 def _rounded(x: Node, limits: Range, smooth: NDArray[np.float32] | None) -> Node:
-    """x in 256 steps, made once for all sites that round it alike."""
+    """x in 256 steps, made once for all layers that round it alike."""
     values = [limits.low, limits.high, *([] if smooth is None else [smooth])]
     name = f"{x.get_friendly_name()}/{hashlib.sha256(b''.join(value.tobytes() for value in values)).hexdigest()[:16]}"
     for target in x.output(0).get_target_inputs():

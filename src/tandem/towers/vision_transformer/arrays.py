@@ -58,11 +58,11 @@ def _stem(x: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
     """[b s s 3] -> [b g g w], the last convolution's bias left out."""
     for i, (_, _, side) in enumerate(vision.stem):
         name = f"visual.stem.{i}."
-        site = name + "conv"
+        layer = name + "conv"
         if i == len(vision.stem) - 1:
-            return convolve_tiles(x, side, plain_convolution(tensors, site), tensors, site)
-        folded = normed_convolution(tensors, site, name + "bn")
-        x = convolve_tiles(x, side, folded, tensors, site) + folded.bias.astype(np.float32)
+            return convolve_tiles(x, side, plain_convolution(tensors, layer), tensors, layer)
+        folded = normed_convolution(tensors, layer, name + "bn")
+        x = convolve_tiles(x, side, folded, tensors, layer) + folded.bias.astype(np.float32)
         x = ACTIVATIONS[vision.activation](x)
     return x
 
