@@ -17,6 +17,7 @@ from tandem.train.model.initial_weights import build_model, load_initial, lock, 
 from tandem.train.objective import clip_teacher
 from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import Init, Recipe, Source, from_dict, read_recipe, to_dict
+from tandem.weights import Checkpoint, write
 
 TABLE = {"name": "x", "folder": "x", "steps": 1, "data": [{"path": "x", "per_batch": 1}]}
 
@@ -263,3 +264,28 @@ def test_a_clip_teacher_sees_every_image_and_text_within_the_range_of_pixels(
     board = 255 * (torch.arange(40)[:, None, None] // 4 % 2).expand(40, 40, 3).to(torch.uint8)[None]
     resized = teacher._resized(board)
     assert (float(resized.min()), float(resized.max())) == (0, 255)  # bicubic overshoots at an edge
+
+
+@pytest.mark.parametrize("vision", ["resnet", "bottleneck"])
+def test_a_deeper_image_tower_begins_as_the_one_that_is_read(vision: str, tmp_path: Path) -> None:
+    folder = str(toy.folder(tmp_path / "m", vision))
+    config = toy.config(vision)
+    layers = tuple(depth + more for depth, more in zip(config.vision.layers, (0, 1, 2, 1), strict=True))
+    recipe = _recipe(replace(config, vision=replace(config.vision, layers=layers)), init=Init(model=folder))
+    clip = _built(recipe)
+    assert len(clip.visual.blocks()) == sum(config.vision.layers) + 4
+    torch.testing.assert_close(clip.encode_image(_pixels()), _original(vision).encode_image(_pixels()))
+    assert any("the new ones start as identity" in note for note in load_initial(recipe).notes)
+    clip.train()
+    clip.encode_image(_pixels()).square().sum().backward()
+    assert clip.visual.layer3[-1].last_norm.weight.grad.abs().sum() > 0, "they learn"
+
+
+def test_a_tower_with_fewer_blocks_than_the_one_that_is_read_is_refused(tmp_path: Path) -> None:
+    config = toy.config("resnet")
+    deep = replace(config, vision=replace(config.vision, layers=(1, 2, 1, 1)))
+    write(Checkpoint(deep, toy.tensors(deep), toy.tokenizer(), "here"), tmp_path / "m", "tandem")
+    for layers in ((1, 1, 1, 1), (2, 1, 1, 2)):
+        recipe = _recipe(replace(config, vision=replace(config.vision, layers=layers)))
+        with pytest.raises(ConfigError, match=r"model\.vision\.layers: the recipe says .*, .* has \(1, 2, 1, 1\)"):
+            load_initial(replace(recipe, init=Init(model=str(tmp_path / "m"))))

@@ -64,6 +64,11 @@ class ResNet:
         """What it is, in a phrase for people."""
         return f"ResNet of {'-'.join(map(str, self.layers))} {self.block} blocks, width {self.width}"
 
+    def extends(self, other: "ResNet") -> bool:
+        """Whether this is `other` with further blocks at the ends of its stages. New blocks start as identity."""
+        deeper = all(mine >= theirs for mine, theirs in zip(self.layers, other.layers, strict=True))
+        return deeper and self.layers != other.layers
+
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a stage lie; 0 is the stem."""
         side = (self.image_size + 1) // self.stem_stride  # the first convolution rounds up, averaging rounds down

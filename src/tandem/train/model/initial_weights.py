@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tandem.config import ModelConfig, TextTower
+from tandem.config import ModelConfig, ResNet, TextTower
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, initialise
 from tandem.tokenizer import Tokenizer
@@ -133,6 +133,10 @@ def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]
             f"init: the image tower of {checkpoint.source} is a {tower_type(theirs)}, the recipe's [model.vision] a "
             f"{tower_type(ours)}; leave [model.vision] out to take the checkpoint's"
         )
+    if isinstance(theirs, ResNet) and isinstance(ours, ResNet) and ours.extends(theirs):
+        was, now = ("-".join(map(str, tower.layers)) for tower in (theirs, ours))
+        notes.append(f"{checkpoint.source}: {now} blocks instead of {was}; the new ones start as identity")
+        theirs = replace(theirs, layers=ours.layers)
     _same_sizes(theirs, ours, "model.vision", checkpoint.source)
     tensors = {name: _float(array) for name, array in checkpoint.tensors.items() if name.startswith("visual.")}
     for name in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
