@@ -7,7 +7,7 @@ import pytest
 from support.commands import Run, one_line, run_in_terminal
 
 import tandem as library
-from tandem.cli import known_collections
+from tandem.cli import known_collections, terminal
 from tandem.search.stores import backends
 
 # --- remove --------------------------------------------------------------------------------------------------------
@@ -93,6 +93,20 @@ def test_a_list_is_indexed(tandem: Run, tmp_path: Path, photos: list[str], model
     listed = between.join(map(os.fsencode, photos)) + between
     outcome = tandem("index", "-", "--to", tmp_path / "c.tandem", "--model", model_folder, stdin=listed)
     assert "3 photos; 3 added" in outcome.out
+
+
+def test_an_empty_folder_prunes_nothing_and_the_line_says_what_would(
+    tandem: Run, tmp_path: Path, collection: Path, model_folder: str
+) -> None:
+    (tmp_path / "unmounted").mkdir()
+    options = ("index", tmp_path / "unmounted", "--to", collection, "--model", model_folder)
+    said = one_line(tandem(*options, "--prune"))
+    assert said.endswith(
+        f"nothing was removed: to take out every photo, {terminal.program()} remove {collection} --all\n"
+    )
+    assert "Collection.delete" not in said
+    assert "remove" not in one_line(tandem(*options))
+    assert library.open(collection).count() == 8
 
 
 # --- calibrate -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -71,23 +72,28 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import known_collections
+    from tandem.search.indexing.sources import NothingPrunedError
 
     if "-" in arguments.sources:
         check_list()
     photos, workers = target(arguments)
     with progress.resumable(), photos, progress.indexing() as on_progress:
-        report = photos.add(
-            arguments.sources,
-            prune=arguments.prune,
-            fast_decode=arguments.fast_decode,
-            caption=arguments.caption,
-            exclude=arguments.exclude,
-            every=arguments.every,
-            any_path=arguments.any_path,
-            batch_size=arguments.batch_size,
-            workers=workers,
-            on_progress=on_progress,
-        )
+        try:
+            report = photos.add(
+                arguments.sources,
+                prune=arguments.prune,
+                fast_decode=arguments.fast_decode,
+                caption=arguments.caption,
+                exclude=arguments.exclude,
+                every=arguments.every,
+                any_path=arguments.any_path,
+                batch_size=arguments.batch_size,
+                workers=workers,
+                on_progress=on_progress,
+            )
+        except NothingPrunedError as error:
+            remove = f"{terminal.program()} remove {shlex.quote(photos.url)} --all"
+            raise TandemError(f"{error.reason}: to take out every photo, {remove}") from None
         known_collections.remember(photos.url)
     if arguments.json:
         terminal.print_json(as_document(photos, report))

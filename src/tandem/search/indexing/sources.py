@@ -89,6 +89,17 @@ class NoImagesError(TandemError):
     """A source is there, and holds nothing that can be indexed."""
 
 
+class NothingPrunedError(NoImagesError):
+    """The same where pruning was asked for: the images of a source that is empty now stay in the collection.
+
+    `reason` is the message without the advice that applies to Python only.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = f"{reason}; nothing was removed"
+        super().__init__(f"{self.reason}: to take out images, Collection.delete with their ids")
+
+
 class SourceNotFoundError(TandemError):
     """A source that is not there: no such file or folder."""
 
