@@ -70,6 +70,7 @@ ROOMS = {
         (
             *("train/test_loss*.py", "train/test_gradients.py", "train/test_optimiser*.py", "train/test_ema*.py"),
             *("train/test_classification.py", "train/test_teacher*.py", "train/test_device_batch.py"),
+            "train/test_objective.py",
             "train/test_run_figures.py",
         ),
         slow=True,

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from support import toy
+from tandem.nn import CLIP, from_arrays
 from tandem.train.data.batch import Batch
 from tandem.train.objective.targets import SparseTargets
 from tandem.train.recipe import Recipe, from_dict
@@ -113,6 +115,12 @@ def recipe(root: Path, *sources: Mapping[str, Any], **changes: Any) -> Recipe:
     """A recipe over files in `root`; indexes go to a folder beside them."""
     values = {"name": "toy", "folder": str(root / "run"), "data_root": str(root), "steps": 100, "workers": 0}
     return from_dict({**values, "model": MODEL, "data": [dict(source) for source in sources], **changes})
+
+
+def double_clip(vision: str = "vit", **changes: Any) -> CLIP:
+    """The toy model in torch, in double precision: what is computed in two ways agrees to the last digits."""
+    checkpoint = toy.checkpoint(vision, activation="quick_gelu", **changes)
+    return from_arrays(checkpoint.config, checkpoint.tensors).double()
 
 
 def sparse(dense: torch.Tensor, own: slice = slice(None)) -> SparseTargets:
