@@ -51,7 +51,7 @@ ROOMS = {
     "store": Room(
         ("search/stores/embedded/*.py", "search/stores/filter*.py"),
         (
-            *("search/test_embedded*.py", "search/test_store*.py", "search/test_*filter*.py"),
+            *("search/test_embedded*.py", "search/contract/test_*.py", "search/test_*filter*.py"),
             *("search/test_collection.py", "search/test_durability.py", "search/test_snapshot_caches.py"),
             *("search/test_near_ties.py", "search/test_shared_state.py"),
         ),

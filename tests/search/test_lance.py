@@ -1,4 +1,4 @@
-"""LanceDB: what the contract (test_store.py) does not ask: filters, collections, limits and errors."""
+"""LanceDB: what the contract (contract/) does not ask: filters, collections, limits and errors."""
 
 import random
 import re

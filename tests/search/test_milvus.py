@@ -1,4 +1,4 @@
-"""Milvus: what the contract (test_store.py) does not ask: several clients, growth, errors."""
+"""Milvus: what the contract (contract/) does not ask: several clients, growth, errors."""
 
 import subprocess
 import sys

@@ -1,25 +1,14 @@
-"""What every store does, whatever it is made of: the contract, run against each kind in `stores.py`."""
+"""The contract of stores: records written, read, searched, filtered, deleted; run against each kind in `stores.py`."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from support.store_contract import COLUMNS, NOTES, SCHEMA, D, by_hand, ids_of, random_unit, records, same
 from support.stores import PARAMS, STORES, close
 
-from tandem.errors import FilterError, StoreExistsError, StoreNotFoundError, TandemError
-from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
-from tandem.search.stores.protocol import Records, Schema, Store, check_records
-
-
-@pytest.fixture(params=PARAMS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = STORES[request.param](tmp_path, SCHEMA, NOTES)
-    yield made
-    close(made)
-
+from tandem.errors import FilterError, TandemError
+from tandem.search.stores.protocol import Records, Store
 
 FILLED = records(0, 700)
 
@@ -157,22 +146,6 @@ def test_queries_that_no_store_could_answer_are_refused(store: Store, count: int
     assert store.search(random_unit(0), 3) == []
 
 
-def test_bad_records_leave_nothing_behind(store: Store) -> None:
-    store.upsert(records(0, 5))
-    nan = random_unit(1)
-    nan[0, 3] = np.nan
-    for bad in (
-        Records(["x"], nan),
-        Records(["x"], np.ones((1, D + 1), np.float32)),
-        Records(["x"], random_unit(1), {"nothing_such": [1]}),
-        Records(["x"], random_unit(1), {"width": [1, 2]}),
-        Records(["x", "y"], random_unit(2), {"width": [1, "wide"]}),
-    ):
-        with pytest.raises(TandemError):
-            store.upsert(bad)
-    assert ids_of(store) == [f"{i:06d}" for i in range(5)]
-
-
 def test_upsert_replaces(store: Store) -> None:
     store.upsert(records(0, 50))
     other = records(0, 50, seed=1)
@@ -296,166 +269,3 @@ def test_sample_stands_for_the_whole(store: Store) -> None:
     assert {row.tobytes() for row in some} <= there
     everything = store.sample(1000)
     assert {row.tobytes() for row in everything} == there
-
-
-def test_notes(store: Store) -> None:
-    assert dict(store.notes) == NOTES
-    store.annotate({"model_name": "other", "more": "ü 'quoted'"})
-    assert dict(store.notes) == {"model_name": "other", "identity": "abc", "more": "ü 'quoted'"}
-    store.annotate({"more": ""})
-    assert dict(store.notes) == {"model_name": "other", "identity": "abc"}
-
-
-def test_it_is_there_when_opened_again(store: Store) -> None:
-    put = records(0, 60)
-    store.upsert(put)
-    store.delete(["000003"])
-    store.close()
-    store.close()
-    assert exists(store.url)
-    again = open_store(store.url)
-    try:
-        assert again.url == store.url
-        assert again.schema.dimensions == D
-        assert dict(again.schema.columns) == COLUMNS
-        assert dict(again.notes) == NOTES
-        assert ids_of(again) == sorted(set(put.ids) - {"000003"})
-        query = random_unit(1, seed=3)
-        (hits,) = again.search(query, 5, where="width > 100")
-        expected = [each for each in by_hand(put, query[0], 6, "width > 100") if each[0] != "000003"][:5]
-        same(hits, expected)
-    finally:
-        again.close()
-
-
-def test_there_is_one_store_at_an_address(store: Store) -> None:
-    with pytest.raises(StoreExistsError):
-        create_store(store.url, SCHEMA, NOTES)
-    with pytest.raises(StoreNotFoundError):
-        open_store(store.url + "_other")
-    with pytest.raises(StoreNotFoundError):
-        open_store(store.url, staging=True)
-    assert not exists(store.url + "_other")
-
-
-def test_the_place_of_a_store(store: Store) -> None:
-    place = backend(store.url)
-    assert place.url == store.url
-    assert backend(place.url).name == place.name
-    assert "/" not in place.name
-    assert place.uploads is None or store.folder is None or store.folder not in place.uploads.parents
-    if place.is_shared:
-        reader = place.open()
-        reader.upsert(records(0, 3))
-        reader.close()
-        assert store.count() == 3
-
-
-def test_a_staging_store_takes_the_place(store: Store) -> None:
-    url = store.url
-    store.upsert(records(0, 20))
-    assert not exists(url, staging=True)
-    other = Schema(8, {"path": "text"})
-    staging = create_store(url, other, {"model_name": "next"}, staging=True)
-    staging.upsert(Records(["a"], np.eye(8, dtype=np.float32)[:1], {"path": ["p"]}))
-    assert not staging.is_stale()
-    staging.close()
-    with pytest.raises(StoreExistsError):
-        create_store(url, other, {}, staging=True)
-    assert exists(url, staging=True)
-    assert store.count() == 20
-    staging = open_store(url, write=True, staging=True)
-    staging.upsert(Records(["b"], np.eye(8, dtype=np.float32)[1:2], {"path": ["q"]}))
-    assert store.folder is None or store.folder != staging.folder
-    staging.close()
-    reader = open_store(url)
-    assert not reader.is_stale()
-    store.close()
-    promote(url)
-    assert reader.is_stale()
-    reader.close()
-    assert not exists(url, staging=True)
-    now = open_store(url)
-    try:
-        assert not now.is_stale()
-        assert now.folder is None or now.folder.is_dir()
-        assert now.schema.dimensions == 8
-        assert now.notes["model_name"] == "next"
-        assert ids_of(now) == ["a", "b"]
-    finally:
-        now.close()
-
-
-def test_a_removed_store_is_gone_with_its_staging_store_and_can_be_made_again(store: Store) -> None:
-    there, schema = backend(store.url), store.schema
-    store.upsert(records(0, 5))
-    there.create(schema, {"format": "1"}, staging=True).close()
-    store.close()
-    there.remove()
-    assert not there.exists()
-    with pytest.raises(StoreNotFoundError, match="no collection there"):
-        there.open()
-    with pytest.raises(StoreNotFoundError):
-        there.remove()
-    made = there.create(schema, {"format": "1"})
-    try:
-        assert made.count() == 0
-        assert not there.exists(staging=True)
-    finally:
-        close(made)
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        *((column, value) for column in ("latitude",) for value in (np.inf, -np.inf, np.float32(np.inf), 10**400)),
-        *(("width", value) for value in (True, np.True_, 1.5, "1", 2**63, np.float64(1))),
-        *(("latitude", value) for value in (False, "1", 1j)),
-        *(("sharp", value) for value in (1, "yes")),
-        *(("caption", value) for value in (b"x", 5, ["a"])),
-        *(("thumbnail", value) for value in ("x", 5)),
-    ],
-)
-def test_values_that_do_not_fit_their_column_are_refused_before_a_store_sees_them(column: str, value: Any) -> None:
-    with pytest.raises(TandemError, match=f"column {column}"):
-        check_records(Records(["a"], random_unit(1), {column: [value]}), SCHEMA)
-
-
-def test_ids_are_text_and_zero_has_no_sign() -> None:
-    ids: list[Any] = ["a", 5]
-    with pytest.raises(TandemError, match=r"^ids: expected text, got 5$"):
-        check_records(Records(ids, random_unit(2), {}), SCHEMA)
-    checked = check_records(Records(["a"], random_unit(1), {"latitude": [-0.0]}), SCHEMA)
-    assert str(checked.columns["latitude"][0]) == "0.0"
-
-
-def test_values_of_numpy_are_stored_as_pythons_own(store: Store) -> None:
-    columns: dict[str, Any] = {
-        "width": [np.int64(7), np.uint8(8), None],
-        "latitude": [np.float32(0.5), np.nan, np.int32(3)],
-        "sharp": [np.True_, False, None],
-    }
-    store.upsert(Records(["a", "b", "c"], random_unit(3), columns))
-    got = store.get(["a", "b", "c"], columns=list(columns)).columns
-    assert got == {"width": [7, 8, None], "latitude": [0.5, None, 3], "sharp": [True, False, None]}
-    assert [type(value) for values in got.values() for value in values if value is not None] == [
-        *(int, int, float, float, bool, bool),
-    ]
-    assert store.count("width > 7") == 1
-    for bad in ({"width": [True]}, {"latitude": [np.inf]}):
-        with pytest.raises(TandemError, match="column"):
-            store.upsert(Records(["d"], random_unit(1), bad))  # type: ignore[arg-type]
-    assert store.count() == 3
-
-
-@pytest.mark.parametrize("text", ["nul\0x", "\udcff"])
-def test_text_that_no_store_could_keep_is_refused_and_never_found(store: Store, text: str) -> None:
-    before = store.count()
-    some = records(0, 1)
-    for bad in (
-        Records([text], some.vectors, some.columns),
-        Records(some.ids, some.vectors, {**some.columns, "caption": [text]}),
-    ):
-        with pytest.raises(TandemError, match="Unicode text without NUL"):
-            store.upsert(bad)
-    assert store.count() == before
