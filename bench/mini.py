@@ -1,20 +1,30 @@
 """The figures of the model that ships (or of another), and with --card into its model card.
 
     python bench/mini.py [--model FOLDER] [--split test|dev] [--data FOLDER] [--out RUN] [--card]
+    python bench/mini.py --table [--model A B ...] [--split dev|test] [--speed] [--write docs/benchmarks.md]
 
 `dev` is for choosing, `test` for the figure that is published, once a model is final. The data sets were listed here
 before any of them was measured.
+
+--table: what an edition must show, several models side by side; `bench/mini_table/` measures each row, and
+docs/benchmarks.md says how. --speed adds what only an idle machine can tell; --write puts the table between the two
+marks that a page has for it.
 """
 
 import argparse
 import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
+
+from comparison.sides import hold_to
 
 import tandem
 from tandem.cli.evaluation_tables import print_results
 from tandem.datasets import Dataset, open_dataset
 from tandem.evaluate import evaluate
 from tandem.evaluate.report.card import write_card
+from tandem.files import write_text
 from tandem.model import SHIPPED
 
 # Sources of `broad` with labels: none of their images was trained on. By what their column `source` has in it.
@@ -26,6 +36,9 @@ UNSEEN = {
     "22 sports": ("people", "jurjsorinliviu/Sports-Type-Classifier"),
     "10 professions": ("people", "ninja3697/Profession-Detection-System"),
 }
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = ROOT / "recipes" / "mini-third.toml"  # says which pictures of `broad` are kept
+MARKS = ("<!-- bench/mini.py --table -->", "<!-- bench/mini.py: end -->")
 
 
 def datasets(data: Path, split: str) -> list[Dataset]:
@@ -38,23 +51,89 @@ def datasets(data: Path, split: str) -> list[Dataset]:
     return [dataclasses.replace(dataset, name=name) for name, dataset in named.items()]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=None)
-    parser.add_argument("--split", default="test", choices=("test", "dev"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, help="a folder for the run's report")
-    parser.add_argument("--card", action="store_true", help="write the figures into the model's card")
-    arguments = parser.parse_args()
-    model = tandem.load(arguments.model)
+def column_names(models: Sequence[str]) -> list[str]:
+    """A short name for each: the last folder of its path, or as much of the path as tells all apart."""
+    parts = [Path(model).parts for model in models]
+    for depth in range(1, max(map(len, parts))):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(models)
+
+
+def replaced(page: str, lines: Sequence[str]) -> str:
+    """The page with these lines between its marks. Raises `ValueError` for a page that has not both, once."""
+    begin, end = MARKS
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    if page.count(begin) != 1 or page.count(end) != 1 or rest.count(end) != 1:
+        raise ValueError(f"expected a line {begin} and after it a line {end}, once each")
+    return "\n".join([before + begin, "", *lines, "", end]) + after
+
+
+def print_table(arguments: argparse.Namespace) -> None:
+    from mini_table import held_out
+    from mini_table.details import details
+    from mini_table.measuring import measure
+    from mini_table.rows import main_table
+
+    if arguments.write and arguments.split != "test":
+        raise SystemExit("--write: what is published is measured on test; add --split test")
+    page = arguments.write and arguments.write.read_text(encoding="utf-8")
+    if page:
+        replaced(page, [])  # before the minute that it takes
+    kept = held_out.read_kept(held_out.labelled_sources(arguments.recipe), arguments.data)
+    folders: list[str | None] = arguments.model or [None]
+    names = column_names([folder or SHIPPED.name for folder in folders])
+    found = {
+        name: measure(folder, arguments.data, arguments.split, kept, speeds=arguments.speed)
+        for name, folder in zip(names, folders, strict=True)
+    }
+    figures = {name: each.figures for name, each in found.items()}
+    main_lines = main_table(figures, arguments.split)
+    print("\n".join([*main_lines, "", *details(found, kept)]))
+    if page:
+        write_text(arguments.write, replaced(page, main_lines))
+        print(f"\nwrote {arguments.write}")
+
+
+def print_figures(arguments: argparse.Namespace) -> None:
+    source = arguments.model[0] if arguments.model else None
+    model = tandem.load(source)
     report = evaluate(model, datasets(arguments.data, arguments.split))
     print(f"model {model.name}, fingerprint {model.fingerprint[:12]}\n")
     print_results(report.results)
     if arguments.out:
         report.save(arguments.out)
     if arguments.card:
-        folder = SHIPPED if arguments.model is None else Path(arguments.model)
+        folder = SHIPPED if source is None else Path(source)
         print(f"\nwrote {write_card(report, folder / 'README.md')}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", metavar="FOLDER", help="default: the model that ships")
+    parser.add_argument("--split", choices=("test", "dev"), help="default: test, and dev with --table")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--out", type=Path, help="a folder for the run's report")
+    parser.add_argument("--card", action="store_true", help="write the figures into the model's card")
+    parser.add_argument("--table", action="store_true", help="what an edition must show, row by row")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="with --table: whose hold_out keeps a twentieth")
+    parser.add_argument("--speed", action="store_true", help="with --table: rows of time, on an idle machine")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="with --table: put the table into this page")
+    arguments = parser.parse_args()
+    arguments.split = arguments.split or ("dev" if arguments.table else "test")
+    if not arguments.data.is_dir():
+        parser.error(f"--data: no folder {arguments.data}")
+    if arguments.table and (arguments.out or arguments.card):
+        parser.error("--out and --card do not go with --table")
+    if not arguments.table and (arguments.speed or arguments.write or len(arguments.model or []) > 1):
+        parser.error("--speed, --write and several models are for --table")
+    hold_to(min(2, len(os.sched_getaffinity(0))))
+    if arguments.table:
+        print_table(arguments)
+    else:
+        print_figures(arguments)
 
 
 if __name__ == "__main__":
