@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import skip_without
+from support.filter_toys import SCHEMA as FILTER_SCHEMA
+from support.filter_toys import filter_records, random_filter
 from support.milvus_toys import SCHEMA, D, ids_of, new_url, records, unit
 from support.stores import close
-from test_filters import SCHEMA as FILTER_SCHEMA
-from test_filters import random_filter, random_row
 
 from tandem.search.stores.backends import create_store, open_store
 from tandem.search.stores.filter_parser import parse
@@ -37,21 +37,12 @@ def store(url: str) -> Iterator[Store]:
     close(made)
 
 
-def filter_records(n: int, dice: random.Random) -> Records:
-    rows = [random_row(dice, lists=True) for _ in range(n)]
-    for row in rows:  # a column of reals gives back reals
-        latitude = row["latitude"]
-        row["latitude"] = float(latitude) if isinstance(latitude, int) else latitude
-    columns = {name: [row[name] for row in rows] for name in FILTER_SCHEMA.columns if name != "thumbnail"}
-    return Records([f"{i:04d}{row['id']}" for i, row in enumerate(rows)], unit(n, 4), columns)
-
-
 @pytest.mark.parametrize("kind", ["server", "lite"])
 def test_random_filters_mean_the_same_as_everywhere(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """NULLs, odd text, numbers beyond what Milvus reads, and patterns that it does not know."""
     address = request.getfixturevalue("url") if kind == "server" else f"milvus-lite:{tmp_path}/a.db/photos"
     dice = random.Random(7)
-    put = filter_records(80, dice)
+    put = filter_records(80, dice, lists=True)
     rows = [{**put.row(i), "id": each} for i, each in enumerate(put.ids)]
     filters = [random_filter(dice, 2) for _ in range(60)] + [
         f"{column} {operator} {number}"
