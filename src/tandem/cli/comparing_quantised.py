@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tandem.config import Quantization
 from tandem.model import Model
-from tandem.quantize.building import strangers
+from tandem.quantize.building import mismatched_tensors
 
 # Measured with tandem-mini, every block rounded: 0.973 on generated images, 0.994 on photos; weights alone: 0.9998
 LEAST_COSINES = {"int8": 0.95, "int8-weights": 0.99}
@@ -28,6 +28,6 @@ def how_judged(about: Quantization, names: tuple[str, str]) -> str:
 
 def other_weights(source: Model, made: Model) -> Iterator[str]:
     """The weights of a quantised model that are not what rounding the source's gives: how many, and one of them."""
-    found = strangers(source.checkpoint.stored, made.checkpoint.stored)
+    found = mismatched_tensors(source.checkpoint.stored, made.checkpoint.stored)
     if found:
         yield f"{len(found)} of {len(made.tensors)} tensors are not the source's, rounded or as they are: {found[0]}"

@@ -1,1 +1,1 @@
-"""Models of eight bits from models in floating point: calibrated, measured against their source, and only then good."""
+"""Models of eight bits from models in floating point: calibrated, and measured against their source."""

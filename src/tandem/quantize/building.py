@@ -32,7 +32,7 @@ _LEAST = 4096  # numbers in a weight that is rounded: less saves nothing
 
 @dataclass(frozen=True)
 class Plan:
-    """What is rounded: the layers of each tower, and the blocks that are excluded."""
+    """The layers of each tower that compute in eight bits, and the blocks that are excluded: they stay in float32."""
 
     layers: Mapping[Tower, Mapping[str, QuantizedLayer]] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
@@ -79,17 +79,17 @@ def build(config: ModelConfig, tensors: Arrays, plan: Plan, names: Collection[st
     return QuantizedTensors(stored)
 
 
-def strangers(source: Arrays, made: Arrays) -> list[str]:
+def mismatched_tensors(source: Arrays, made: Arrays) -> list[str]:
     """The tensors of a quantised model that are not what rounding the source's gives, nor the source's as they are.
 
     Both as their files hold them.
     """
     tensors = QuantizedTensors(made)
     missing = sorted(tensors.keys() ^ source.keys())
-    return [*missing, *(name for name in tensors if name in source and _strange(name, source, tensors))]
+    return [*missing, *(name for name in tensors if name in source and _differs(name, source, tensors))]
 
 
-def _strange(name: str, source: Arrays, made: QuantizedTensors) -> bool:
+def _differs(name: str, source: Arrays, made: QuantizedTensors) -> bool:
     theirs, int8 = source[name], made.int8(name)
     if int8 is None:
         return not np.array_equal(theirs, made.stored[name])
@@ -113,7 +113,7 @@ def _rounded(name: str, array: NDArray[Any], layers: Mapping[str, QuantizedLayer
 
 
 def _smooth(name: str, array: NDArray[Any], layers: Mapping[str, QuantizedLayer]) -> NDArray[np.float32] | None:
-    """What the inputs of a weight are divided by [p i]; None where no layer of it does so."""
+    """What the input of a weight's layers is divided by [p i]; None where none of them divides it."""
     if name.endswith("in_proj_weight"):
         parts = [layers.get(name.removesuffix("weight") + part) for part in "qkv"]
     else:

@@ -1,4 +1,4 @@
-"""Ranges of what a tower's products take, by NNCF on the tower's own graph, found again by the names of its layers.
+"""Ranges of the inputs of a tower's layers, by NNCF on the tower's own graph, which keeps the layers' names.
 
 Knows graphs and arrays of inputs; no images, no texts, no files. NNCF decides where a range lies, how much of an
 outlier moves into the weights (SmoothQuant) and how a bias is corrected; rounding the weights is `building`'s.
@@ -31,7 +31,7 @@ _PASSING = ("Reshape", "Transpose", "AvgPool", "Gather", "Squeeze", "Unsqueeze",
 
 @dataclass(frozen=True)
 class QuantizedLayer:
-    """What a product of eight bits needs beside its weights (`towers/parts/int8.py`)."""
+    """What a layer of eight bits needs beside its weight (`towers/parts/int8.py`)."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -74,9 +74,9 @@ def calibrate(
     logging.getLogger("nncf").setLevel(logging.ERROR)
     build = graph.image_graph if tower == "image" else graph.text_graph
     model = build(config, tensors)
-    names = layers_of(model)
+    layers = layers_of(model)
     others = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "MatMul"]
-    ignored = [name for name in others if name not in names]
+    ignored = [name for name in others if name not in layers]
     smoothing = -1.0 if alpha is None or not smooths(tensors, tower) else alpha
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own dependencies
@@ -95,17 +95,17 @@ def calibrate(
                 smooth_quant_alphas=nncf.AdvancedSmoothQuantParameters(matmul=smoothing, convolution=-1),
             ),
         )
-    biases = {name: _bias(node) for name, node in names.items()} if correct_bias else {}
+    biases = {name: _bias(node) for name, node in layers.items()} if correct_bias else {}
     found: dict[str, QuantizedLayer] = {}
     for name, node in layers_of(quantised).items():
         layer = _quantized_layer(node, biases.get(name))
-        if name in names and layer is not None:
+        if name in layers and layer is not None:
             found[name] = layer
     return found
 
 
 def layers_of(model: Any) -> dict[str, Any]:
-    """The products of a graph that have weights, by the names of their layers."""
+    """The products of a graph that are layers, by name. Others are named after their kind, by OpenVINO."""
     return {
         node.get_friendly_name(): node
         for node in model.get_ordered_ops()

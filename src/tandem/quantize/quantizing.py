@@ -52,7 +52,8 @@ def quantize(
     """A model of eight bits from one in floating point, which OpenVINO has to compute in float32.
 
     method: "int8" multiplies eight bits with eight bits; "int8-weights" only keeps weights in eight bits.
-    search: settings are tried, and blocks excluded until the promise is kept; without it the usual settings round all.
+    search: settings are tried, and blocks excluded until the promise is kept; without it every block is rounded with
+    the usual settings.
     say: is told what is being done. Raises `MissingExtraError` and `TandemError`.
     """
     if method not in METHODS:
@@ -65,14 +66,14 @@ def quantize(
         raise TandemError("quantize: load the model with engine='openvino' and precision='float32'")
     if method == "int8":
         check_installed()
-    looked = Search(model, samples, say)
-    plan, settings = (looked.choose(all_of_them=search)) if method == "int8" else (Plan(), {})
+    choosing = Search(model, samples, say)
+    plan, settings = (choosing.choose(all_of_them=search)) if method == "int8" else (Plan(), {})
     if search:
-        plan = looked.exclude(plan)
-    tensors = build(model.config, model.tensors, plan, looked.names)
+        plan = choosing.exclude(plan)
+    tensors = build(model.config, model.tensors, plan, choosing.names)
     made = with_tensors(model, tensors)
     say("measuring on what was kept out")
-    source, mine = (answers(each, samples.held_out, looked.class_texts) for each in (model, made))
+    source, mine = (answers(each, samples.held_out, choosing.class_texts) for each in (model, made))
     found = agreement(source, mine)
     say("timing")
     (images, texts), (my_images, my_texts) = speeds({"source": model, "made": made}, samples.held_out).values()
@@ -95,7 +96,7 @@ def quantize(
         searched=search,
         blocks=len(blocks(model.config, model.tensors)),
         settings={str(tower): words for tower, words in settings.items()},
-        tried=tuple(looked.tried),
+        tried=tuple(choosing.tried),
         speeds={"images/s": (images, my_images), "texts/s": (texts, my_texts)},
         bytes=(_bytes(model.tensors), _bytes(tensors)),
         accuracy=None if labels is None else (accuracy(source, labels), accuracy(mine, labels)),

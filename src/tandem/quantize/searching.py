@@ -1,6 +1,6 @@
-"""Which settings, and which blocks to exclude: chosen by what agrees best with the source on images and texts for that.
+"""Which settings, and which blocks to exclude: chosen by agreement with the source, on images and texts for choosing.
 
-Nothing that is measured in the end is looked at here.
+Those that the result is measured on in the end are not looked at here.
 """
 
 import math
@@ -37,7 +37,7 @@ class Tried:
 
 @dataclass
 class Search:
-    """One model's search. `tried` is what was looked at, in order."""
+    """The search for one model's settings and blocks. `tried` is what was measured, in order."""
 
     model: Model
     samples: Samples
@@ -121,14 +121,14 @@ class Search:
         return found.holds_with_room(len(self.pixels))
 
     def measure(self, plan: Plan, what: str) -> Agreement:
-        """The agreement of a plan on what is chosen by."""
+        """The agreement of a plan with the source, on the images and texts for choosing."""
         tensors = build(self.model.config, self.model.tensors, plan, self.names)
         found = agreement(self.source, answers(with_tensors(self.model, tensors), self.samples.dev, self.class_texts))
         self.tried.append(Tried(what, found))
         return found
 
     def _try(self, what: str, plan: Plan) -> float:
-        """1 - the mean cosine to the source of the tower that a plan rounds something of; the other is not computed."""
+        """1 - the mean cosine to the source, of the one tower in which a plan rounds blocks."""
         tensors = build(self.model.config, self.model.tensors, plan, self.names)
         engine = OpenVinoEngine(self.model.config, tensors)
         rounded = {block_of(name) for name in self.names} - plan.excluded

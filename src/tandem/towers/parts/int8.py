@@ -1,8 +1,8 @@
-"""Weights of eight bits, and the ranges of what they are multiplied with, in numpy. Knows arrays; no graph, no file.
+"""Weights of eight bits, and the ranges of the inputs that they are multiplied with, in numpy. Knows no graph, no file.
 
-A product of eight bits is known by the name of its layer. Its weights have a scale for each output channel.
-Its input is mapped from a range to 256 steps, after a division by `smooth` where one is kept: outliers of the input
-then lie in the weights (SmoothQuant, Xiao et al. 2023).
+A layer is a linear layer or a convolution, known by its name. Of one that computes in eight bits, the weight has a
+scale for each output channel, and the input is mapped from a range to 256 steps, after a division by `smooth` where
+one is kept: outliers of the input then lie in the weight (SmoothQuant, Xiao et al. 2023).
 
 Shapes: o outputs, i inputs, p parts of a stacked weight.
 """
@@ -80,7 +80,7 @@ def quantized(weight: NDArray[Any], smooth: Array | None = None) -> Int8:
 
 
 def weight_of(layer: str) -> str:
-    """The tensor that a layer multiplies with; of a convolution that is folded from several there is none."""
+    """The name of the tensor that a layer multiplies with. A convolution folded from several has none of that name."""
     if layer in COLUMNS:
         return layer
     return layer[:-1] + "weight" if layer[:-1].endswith("in_proj_") else layer + ".weight"
@@ -101,8 +101,8 @@ class Int8Tensors(Mapping[str, np.ndarray], ABC):
 class QuantizedTensors(Int8Tensors):
     """A model's arrays by name, some kept as int8. Asked for by name, an array is float, computed anew each time.
 
-    stored: arrays as their file holds them. An int8 one has its scales beside it, under its own name and a suffix, and
-    so have layers the ranges of their inputs.
+    stored: arrays as their file holds them. The scales of an int8 one are beside it, under its name and a suffix; the
+    range of a layer's input is under the layer's name and a suffix.
     """
 
     def __init__(self, stored: Mapping[str, np.ndarray]) -> None:
