@@ -22,6 +22,7 @@ from comparison.sides import hold_to
 import tandem
 from tandem.cli.evaluation_tables import print_results
 from tandem.datasets import Dataset, open_dataset
+from tandem.errors import TandemError
 from tandem.evaluate import evaluate
 from tandem.evaluate.report.card import write_card
 from tandem.files import write_text
@@ -79,9 +80,8 @@ def print_table(arguments: argparse.Namespace) -> None:
 
     if arguments.write and arguments.split != "test":
         raise SystemExit("--write: what is published is measured on test; add --split test")
-    page = arguments.write and arguments.write.read_text(encoding="utf-8")
-    if page:
-        replaced(page, [])  # before the minute that it takes
+    if arguments.write:
+        replaced(arguments.write.read_text(encoding="utf-8"), [])  # refuses a page before the minute that it takes
     kept = held_out.read_kept(held_out.labelled_sources(arguments.recipe), arguments.data)
     folders: list[str | None] = arguments.model or [None]
     names = column_names([folder or SHIPPED.name for folder in folders])
@@ -92,8 +92,8 @@ def print_table(arguments: argparse.Namespace) -> None:
     figures = {name: each.figures for name, each in found.items()}
     main_lines = main_table(figures, arguments.split)
     print("\n".join([*main_lines, "", *details(found, kept)]))
-    if page:
-        write_text(arguments.write, replaced(page, main_lines))
+    if arguments.write:
+        write_text(arguments.write, replaced(arguments.write.read_text(encoding="utf-8"), main_lines))
         print(f"\nwrote {arguments.write}")
 
 
@@ -130,10 +130,12 @@ def main() -> None:
     if not arguments.table and (arguments.speed or arguments.write or len(arguments.model or []) > 1):
         parser.error("--speed, --write and several models are for --table")
     hold_to(min(2, len(os.sched_getaffinity(0))))
-    if arguments.table:
-        print_table(arguments)
-    else:
-        print_figures(arguments)
+    try:
+        (print_table if arguments.table else print_figures)(arguments)
+    except (TandemError, OSError, ValueError) as error:
+        raise SystemExit(f"mini: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("\nmini: stopped") from None
 
 
 if __name__ == "__main__":
