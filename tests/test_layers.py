@@ -193,13 +193,15 @@ LAYERS["__main__"] = {"cli"}
 LAYERS["__init__"] = {"lazy_names", "version", "answer", "client", "model", "search", "tokenizer", "config", "errors"}
 
 # The rooms inside of train/, and what each may import of the others.
-_TRAIN_TOP = {"recipe", "remote_settings", "model_config", "toml"}
+_TRAIN_TOP = {"recipe", "recipe_file", "remote_settings", "validation_settings", "model_config", "toml"}
 _WISE_FT = {"interpolate", "wise_ft"}
 TRAIN: dict[str, set[str]] = {
     "toml": set(),
     "model_config": set(),
     "remote_settings": set(),
-    "recipe": {"remote_settings", "model_config", "toml"},
+    "validation_settings": set(),
+    "recipe": {"remote_settings", "validation_settings", "model_config", "toml"},
+    "recipe_file": {"recipe", "toml"},
     "interpolate": set(),
     "wise_ft": {"interpolate"},
     "parallel": _TRAIN_TOP,

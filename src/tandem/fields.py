@@ -57,6 +57,7 @@ class Range:
 Positive = Annotated[int, Range(least=1)]
 NonNegative = Annotated[int, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
+Fraction = Annotated[float, Range(least=0, below=1)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -145,7 +145,7 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
 
     from tandem.errors import TandemError
     from tandem.train.parallel.process import start as start_processes
-    from tandem.train.recipe import read_recipe
+    from tandem.train.recipe_file import read_recipe
     from tandem.train.run.loop import train
 
     torch.set_num_threads(1)

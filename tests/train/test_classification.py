@@ -19,7 +19,8 @@ from tandem.heads.head_file import read_head
 from tandem.train.data.loader import Loader
 from tandem.train.objective.classification import ClassificationObjective
 from tandem.train.parallel.process import single_process
-from tandem.train.recipe import Recipe, read_recipe
+from tandem.train.recipe import Recipe
+from tandem.train.recipe_file import read_recipe
 from tandem.train.run.assembly import assemble, names_of_classes
 from tandem.train.run.loop import train, train_step
 from tandem.train.step.loss_monitor import LossMonitor

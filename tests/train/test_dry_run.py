@@ -9,7 +9,7 @@ import pytest
 from support import run_toys, training_toys
 
 from tandem.errors import ConfigError, DataError
-from tandem.train.recipe import read_recipe
+from tandem.train.recipe_file import read_recipe
 from tandem.train.run import checkpoint
 from tandem.train.run.dry_run import Timing, dry_run
 from tandem.train.run.loop import train

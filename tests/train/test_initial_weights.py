@@ -16,7 +16,8 @@ from tandem.towers.parts.torch import resize_grid
 from tandem.train.model.initial_weights import build_model, load_initial, lock, set_training
 from tandem.train.objective import clip_teacher
 from tandem.train.objective.clip_teacher import ClipTeacher
-from tandem.train.recipe import Init, Recipe, Source, from_dict, read_recipe, to_dict
+from tandem.train.recipe import Init, Recipe, Source, from_dict, to_dict
+from tandem.train.recipe_file import read_recipe
 from tandem.weights import Checkpoint, write
 
 TABLE = {"name": "x", "folder": "x", "steps": 1, "data": [{"path": "x", "per_batch": 1}]}

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from support import run_toys
 
 from tandem.errors import DataError
-from tandem.train.recipe import Guards, Recipe, read_recipe
+from tandem.train.recipe import Guards, Recipe
+from tandem.train.recipe_file import read_recipe
 from tandem.train.run import loop
 from tandem.train.step.loss_monitor import MIN_LOSSES, LossMonitor
 

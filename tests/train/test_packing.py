@@ -14,7 +14,7 @@ from support import run_toys
 
 from tandem.errors import ConfigError, DataError
 from tandem.train.objective import teacher
-from tandem.train.recipe import read_recipe
+from tandem.train.recipe_file import read_recipe
 from tandem.train.run import packing
 from tandem.train.run.packing import pack
 

@@ -182,7 +182,8 @@ def test_another_number_of_processes_is_refused_unless_allowed(root: Path, float
 )
 def test_what_has_changed_is_named_or_refused(root: Path, whole: dict[str, Any], override: str, message: str) -> None:
     from tandem.errors import DataError
-    from tandem.train.recipe import read_recipe, to_dict
+    from tandem.train.recipe import to_dict
+    from tandem.train.recipe_file import read_recipe
     from tandem.train.run import checkpoint
     from tandem.train.run.resume import resume_checks
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support import run_toys
 
-from tandem.train.recipe import read_recipe
+from tandem.train.recipe_file import read_recipe
 from tandem.train.run import loop
 from tandem.train.run.loop import train
 

@@ -23,7 +23,8 @@ from tandem.errors import ConfigError, DataError
 from tandem.samples import read_parquet, read_webdataset
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.loader import Loader
-from tandem.train.recipe import Recipe, read_recipe
+from tandem.train.recipe import Recipe
+from tandem.train.recipe_file import read_recipe
 from tandem.train.run.loop import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training")]

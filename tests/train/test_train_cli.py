@@ -18,7 +18,8 @@ from support.processes import TRAINING, Child, unused_port
 from tandem.cli import main
 from tandem.cli.commands.train import _stop_requests
 from tandem.errors import ConfigError, MissingExtraError
-from tandem.train.recipe import from_dict, read_recipe, to_dict
+from tandem.train.recipe import from_dict, to_dict
+from tandem.train.recipe_file import read_recipe
 from tandem.train.run import reporting
 from tandem.train.run.curve import Curve, read, read_series
 from tandem.train.run.loop import train

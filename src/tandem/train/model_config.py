@@ -6,14 +6,16 @@ A recipe that starts from an existing model need not spell out its sizes; what i
 from collections.abc import Mapping
 from typing import Any
 
-from tandem.config import to_dict
+from tandem.config import ModelConfig, to_dict
 from tandem.towers import TEXT_TOWERS
 
 
-def config_from_checkpoint(model: Mapping[str, Any], init: Mapping[str, Any]) -> dict[str, Any]:
+def config_from_checkpoint(
+    model: Mapping[str, Any], init: Mapping[str, Any], after: ModelConfig | None = None
+) -> dict[str, Any]:
     """The table `[model]`, filled from the models that the table `[init]` names; a complete one is unchanged.
 
-    Raises `WeightsError` or `HubError` if one cannot be read.
+    after: the model that the run of `init.recipe` ends with. Raises `WeightsError` or `HubError` if one cannot be read.
     """
     if "type" in _table(model, "vision") and "width" in _table(model, "text") and "embed_dim" in model:
         return dict(model)
@@ -22,6 +24,8 @@ def config_from_checkpoint(model: Mapping[str, Any], init: Mapping[str, Any]) ->
     both = str(init.get("model", ""))
     sources = {tower: str(init.get(tower, "")) or both for tower in ("image", "text")}
     known = {name: to_dict(read_tensors(name)[0]) for name in dict.fromkeys(sources.values()) if name}
+    if after is not None:
+        known.setdefault("", to_dict(after))  # for a tower that no model is named for
     filled = dict(model)
     image, text = known.get(sources["image"]), known.get(sources["text"])
     if image:

@@ -1,27 +1,25 @@
-"""A training run, complete, typed and printable: what `tandem train RECIPE.toml key=value` reads.
+"""A training run, complete, typed and printable: what a recipe file says.
 
-Knows names, types, ranges and defaults. It reads no data and builds no model.
+Knows names, types, ranges and defaults; no files (`recipe_file.py`), no data. It builds no model.
 """
 
 import dataclasses
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tandem import fields
 from tandem.config import ModelConfig
 from tandem.errors import ConfigError
-from tandem.fields import NonNegative, Positive, Range, Share
+from tandem.fields import Fraction, NonNegative, Positive, Range, Share
 from tandem.towers import tower_type
 from tandem.train import toml
 from tandem.train.model_config import complete_model, config_from_checkpoint
 from tandem.train.remote_settings import Remote
+from tandem.train.validation_settings import Interpolation, Validation
 
 Tower = Literal["image", "text"]
 Weight = Annotated[float, Range(least=0)]
-Fraction = Annotated[float, Range(least=0, below=1)]
 PositiveFloat = Annotated[float, Range(above=0)]
 Area = Annotated[float, Range(above=0, most=1)]
 Seed = Annotated[int, Range(least=0, most=2**63 - 1)]  # torch's limit
@@ -118,6 +116,17 @@ class Init:
     model: str = ""  # both towers
     image: str = ""
     text: str = ""
+    recipe: str = ""  # beside this one: the model its run ends with, where `model` names none; it is run before
+
+    @property
+    def has_both_towers(self) -> bool:
+        """Whether no tower is initialised from the seed."""
+        return bool(self.model or self.recipe or (self.image and self.text))
+
+    @property
+    def waits(self) -> bool:
+        """Whether a tower comes from a run that has not been looked for yet."""
+        return bool(self.recipe and not self.model and not (self.image and self.text))
 
 
 @dataclass(frozen=True)
@@ -131,34 +140,6 @@ class Distillation:
     temperature: PositiveFloat = 0.1  # of that similarity
     model: str = ""  # a CLIP teacher: anything that `tandem.load` reads
     model_weight: Weight = 1.0  # of the divergence of the similarities of images and texts from the teacher's
-
-
-@dataclass(frozen=True)
-class ValidationSource:
-    """A further validation set. Its measures are named `NAME/zero_shot_top1` and so on."""
-
-    name: str
-    path: str  # below `data_root`, or absolute: a tar or a Parquet file
-    kind: Literal["zero_shot", "retrieval", "classification"]
-    # JSON key or column; empty: `names` for zero-shot, `captions` for retrieval, the training set's for classification
-    text: str = ""
-    limit: NonNegative = 2000  # images that are used; 0: all
-    where: dict[str, str] = field(default_factory=dict)  # as of a training set
-    hold_out: Fraction = 0.0  # only the samples that a training set with the same share leaves out; 0: all
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The measures taken during the run, and the one that chooses the best weights."""
-
-    every_steps: Positive = 500
-    zero_shot: str = ""  # Parquet with `image` and a column of names
-    names: str = "names"
-    retrieval: str = ""  # WebDataset tar with captions
-    classification: str = ""  # of the head: labelled images of any kind that a training set may have
-    limit: NonNegative = 2000  # images of the zero-shot and the classification set that are used; 0: all
-    sets: tuple[ValidationSource, ...] = ()  # further ones
-    best: str = "sum"  # the measure that chooses the best weights, or the sum of all
 
 
 @dataclass(frozen=True)
@@ -223,7 +204,8 @@ class Recipe:
     ema: Ema = Ema()
     init: Init = Init()
     distillation: Distillation = Distillation()
-    validation: Validation = Validation()
+    validation: Validation = field(default_factory=Validation)
+    interpolation: Interpolation = field(default_factory=Interpolation)
     checkpoints: Checkpoints = Checkpoints()
     guards: Guards = Guards()
     log: Log = Log()
@@ -244,27 +226,6 @@ class Recipe:
         return size
 
 
-def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a TOML file, with `key=value` overrides (dotted keys, TOML values).
-
-    Raises `ConfigError` that names the file and the key.
-    """
-    try:
-        values = fields.parse_toml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    try:
-        for text in overrides:
-            toml.override(values, text)
-        return from_dict(values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """Plain values, complete, as a checkpoint records them."""
     plain: dict[str, Any] = fields.to_plain(recipe)
@@ -279,14 +240,17 @@ def to_toml(recipe: Recipe) -> str:
     return toml.to_toml(plain)
 
 
-def from_dict(plain: Mapping[str, Any]) -> Recipe:
-    """The inverse of `to_dict`; missing keys have their defaults. Raises `ConfigError` that names the key."""
+def from_dict(plain: Mapping[str, Any], after: ModelConfig | None = None) -> Recipe:
+    """The inverse of `to_dict`; missing keys have their defaults. Raises `ConfigError` that names the key.
+
+    after: the model that the run of `init.recipe` ends with.
+    """
     values = _with_new_names(plain)
     model, init, name = values.get("model", {}), values.get("init", {}), values.get("name", "")
     if isinstance(model, Mapping):
         if isinstance(init, Mapping) and any(init.values()):
             fields.read(Init, init, path="init")  # before anything is loaded by it
-            model = config_from_checkpoint(model, init)
+            model = config_from_checkpoint(model, init, after)
         values["model"] = complete_model(model, name if isinstance(name, str) else "")
     recipe = fields.read(Recipe, values)
     recipe = dataclasses.replace(recipe, batch_size=_batch_size(recipe), model=_with_bias(recipe, values["model"]))
@@ -363,12 +327,25 @@ def _check(recipe: Recipe) -> None:
         raise ConfigError("validation: sets of kind classification need objective.kind = classification; use zero_shot")
     elif recipe.objective.label_smoothing:
         raise ConfigError("objective.label_smoothing: expected 0 without objective.kind = classification")
+    if recipe.interpolation.alphas:
+        _check_interpolation(recipe)
+
+
+def _check_interpolation(recipe: Recipe) -> None:
+    """Check that there are two ends and something to choose by. Raises `ConfigError` that names the key."""
+    measured = recipe.validation.zero_shot or recipe.validation.retrieval or recipe.validation.sets
+    if recipe.classifies:
+        raise ConfigError("interpolation.alphas: expected none with objective.kind = classification, which has wise-ft")
+    if not recipe.init.has_both_towers:
+        raise ConfigError("interpolation.alphas: expected none without first weights; name them in init.model")
+    if not measured and (len(recipe.interpolation.alphas) > 1 or recipe.interpolation.at_least):
+        raise ConfigError("interpolation.alphas: nothing chooses among them; name a set in [validation], or one alpha")
 
 
 def _check_classification(recipe: Recipe) -> None:
     """Check that nothing is asked for that only texts could answer. Raises `ConfigError` that names the key."""
     init, chosen = recipe.init, recipe.objective
-    if not (init.model or (init.image and init.text)):
+    if not init.has_both_towers:
         raise ConfigError(
             "init.model: missing; classification starts from the zero-shot classifier of a model, such as tandem-mini"
         )

@@ -72,7 +72,7 @@ def _measured(arguments: argparse.Namespace) -> "Callable[[Checkpoint], Checkpoi
     """The function that recomputes batch-norm statistics. Fails early if the recipe cannot be read."""
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "--statistics")
-    from tandem.train.recipe import read_recipe
+    from tandem.train.recipe_file import read_recipe
     from tandem.train.run.statistics import measure_statistics
 
     recipe = read_recipe(user_path(arguments.statistics), arguments.set)

@@ -18,7 +18,7 @@ from tandem.errors import ConfigError, DataError, MissingExtraError
 from tandem.files import user_path
 
 if TYPE_CHECKING:
-    from tandem.train.run.loop import TrainResult
+    from tandem.train.run.ending import TrainResult
 
 LABELS_SUGGESTED = 10  # of a model that has been trained
 # What schedulers send before they end a job; SIGUSR1: `sbatch --signal=USR1@120`.
@@ -32,9 +32,9 @@ SIGNALS = {
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Train both encoders together, as the recipe says, on this machine, or on many with torchrun. A run can be "
-        "stopped at any time; the same command resumes it. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but "
-        "not finished.",
+        "Train both encoders together, as the recipe says, on this machine, or on many with torchrun. A recipe that "
+        "starts where another one ends runs that one first. A run can be stopped at any time; the same command resumes "
+        "it. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but not finished.",
         "tandem train recipes/mini.toml",
         "tandem train recipes/mini.toml steps=2000 folder=runs/short optimiser.learning_rate=1e-3",
         "tandem train recipes/mini.toml --dry-run",
@@ -68,9 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
         return _plot([user_path(name) for name in arguments.plot], user_path(arguments.out))
     if arguments.recipe is None:
         raise ConfigError("expected a recipe: tandem train RECIPE.toml [KEY=VALUE ...]")
-    from tandem.train.recipe import read_recipe, to_toml
+    from tandem.train.recipe import to_toml
+    from tandem.train.recipe_file import read_chain
 
-    recipe = read_recipe(user_path(arguments.recipe), arguments.overrides)
+    chain = read_chain(user_path(arguments.recipe), arguments.overrides)
+    recipe = chain[-1].recipe
     if arguments.print:
         terminal.print_lines(to_toml(recipe), end="")
         return DONE
@@ -83,18 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
             terminal.print_lines(line)
         return DONE
     if arguments.dry_run:
-        from tandem.train.run.dry_run import dry_run
+        from tandem.train.run.chain import dry_run_chain
 
-        for line in dry_run(recipe):
+        for line in dry_run_chain(chain):
             terminal.print_lines(line, flush=True)
         return DONE
     from tandem.train.parallel.process import start
-    from tandem.train.run.loop import train
+    from tandem.train.run.chain import train_chain
 
     with _stop_requests() as received:
         processes = start(recipe.device)
         try:
-            result = train(recipe, stop_requested=lambda: bool(received), processes=processes)
+            result, recipe = train_chain(chain, stop_requested=lambda: bool(received), processes=processes)
         finally:
             processes.close()
     if result.model is None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tandem.config import ModelConfig, ResNet, TextTower
+from tandem.config import ImageTower, ModelConfig, ResNet, TextTower
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, initialise
 from tandem.tokenizer import Tokenizer
@@ -43,6 +43,8 @@ def load_initial(recipe: Recipe) -> InitialWeights:
     Raises `ConfigError` or `WeightsError` where one does not fit the recipe.
     """
     init, config = recipe.init, recipe.model
+    if init.waits:
+        raise ConfigError(f"init.recipe: {init.recipe} is run first; name the model that it ends with in init.model")
     sources = {"image": init.image or init.model, "text": init.text or init.model}
     for tower in recipe.locked:
         if not sources[tower]:
@@ -126,18 +128,34 @@ def _unlocked(clip: CLIP, tower: str, blocks: int) -> Iterator[nn.Parameter]:
         yield from block.parameters()
 
 
-def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> dict[str, Tensor]:
-    theirs, ours = checkpoint.config.vision, config.vision
+def check_fits(model: ModelConfig, recipe: Recipe, source: str) -> None:
+    """Check that a recipe can start from a model which is known by its configuration alone. Raises `ConfigError`."""
+    if not recipe.init.image:
+        _fitted_tower(model.vision, recipe.model.vision, source)
+    if not recipe.init.text:
+        _check_text(model.text, recipe, source)
+
+
+def _fitted_tower(theirs: ImageTower, ours: ImageTower, source: str) -> ImageTower:
+    """Their image tower with our number of blocks, where they can be added. Raises `ConfigError`."""
     if type(theirs) is not type(ours):
         raise ConfigError(
-            f"init: the image tower of {checkpoint.source} is a {tower_type(theirs)}, the recipe's [model.vision] a "
+            f"init: the image tower of {source} is a {tower_type(theirs)}, the recipe's [model.vision] a "
             f"{tower_type(ours)}; leave [model.vision] out to take the checkpoint's"
         )
     if isinstance(theirs, ResNet) and isinstance(ours, ResNet) and ours.extends(theirs):
-        was, now = ("-".join(map(str, tower.layers)) for tower in (theirs, ours))
-        notes.append(f"{checkpoint.source}: {now} blocks instead of {was}; the new ones start as identity")
         theirs = replace(theirs, layers=ours.layers)
-    _same_sizes(theirs, ours, "model.vision", checkpoint.source)
+    _same_sizes(theirs, ours, "model.vision", source)
+    return theirs
+
+
+def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> dict[str, Tensor]:
+    ours = config.vision
+    theirs = _fitted_tower(checkpoint.config.vision, ours, checkpoint.source)
+    before = checkpoint.config.vision
+    if isinstance(before, ResNet) and isinstance(theirs, ResNet) and theirs != before:
+        was, now = ("-".join(map(str, tower.layers)) for tower in (before, theirs))
+        notes.append(f"{checkpoint.source}: {now} blocks instead of {was}; the new ones start as identity")
     tensors = {name: _float(array) for name, array in checkpoint.tensors.items() if name.startswith("visual.")}
     for name in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
         if name in tensors and theirs.grid != ours.grid:
@@ -186,7 +204,12 @@ def _projected(
 
 def _tokenizer_of(checkpoint: Checkpoint, recipe: Recipe) -> Tokenizer:
     """The tokenizer of the text tower, which the run must use: an embedding means nothing under other token ids."""
-    theirs, ours, source = checkpoint.config.text, recipe.model.text, checkpoint.source
+    _check_text(checkpoint.config.text, recipe, checkpoint.source)
+    return checkpoint.tokenizer
+
+
+def _check_text(theirs: TextTower, recipe: Recipe, source: str) -> None:
+    ours = recipe.model.text
     if type(theirs) is not type(ours):
         raise ConfigError(
             f"init: the text tower of {source} is a {tower_type(theirs)}, the recipe's [model.text] a "
@@ -198,7 +221,6 @@ def _tokenizer_of(checkpoint: Checkpoint, recipe: Recipe) -> Tokenizer:
             f"{theirs.vocabulary_size}; leave vocabulary out, or start without this text tower"
         )
     _same_sizes(theirs, ours, "model.text", source)
-    return checkpoint.tokenizer
 
 
 def _same_sizes(theirs: object, ours: object, prefix: str, source: str) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from tandem.train.run.checkpoint import newest_checkpoint
 from tandem.train.run.loop import train_step
 from tandem.train.run.reporting import duration, memory_gb
 from tandem.train.run.resume import check_checkpoint
+from tandem.train.run.statistics import has_statistics, measure_statistics
 from tandem.train.run.validation import read_validation, validate
 from tandem.train.step.loss_monitor import LossMonitor
+from tandem.weights import Checkpoint
 
 STEPS = 2  # of each image size: the first warms up, the other is timed
 # Files that a run reuses from its folder.
@@ -44,12 +46,23 @@ class Timing:
         return max(self.step_s, self.data_s / workers) if workers else self.step_s + self.data_s
 
 
-def dry_run(recipe: Recipe, processes: Processes | None = None) -> Iterator[str]:
-    """Try the recipe and yield the findings, in lines. Raises what `train` would raise before its first step."""
+def dry_run(
+    recipe: Recipe, processes: Processes | None = None, write_to: Path | None = None
+) -> Generator[str, None, float]:
+    """Try the recipe, yield the findings, in lines, and return the seconds that the run would still take.
+
+    write_to: a folder for the model with its first weights. Raises what `train` would raise before its first
+    step.
+    """
     mine = processes or start(recipe.device)
     try:
-        with _temporary_folder(recipe, mine) as folder:
-            for line in _try(recipe, folder, mine):
+        with temporary_folder(recipe, mine) as folder:
+            findings = _try(recipe, folder, mine, write_to)
+            while True:
+                try:
+                    line = next(findings)
+                except StopIteration as ended:
+                    return float(ended.value)
                 if mine.is_main:
                     yield line
     finally:
@@ -57,7 +70,7 @@ def dry_run(recipe: Recipe, processes: Processes | None = None) -> Iterator[str]
             mine.close()
 
 
-def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
+def _try(recipe: Recipe, folder: Path, processes: Processes, write_to: Path | None) -> Generator[str, None, float]:
     real = user_path(recipe.folder)
     found = newest_checkpoint(real / "checkpoints", lambda line: None)
     notes = check_checkpoint(recipe, processes, found)
@@ -65,6 +78,7 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
     del found
     tried = [first for first, _ in _sizes(recipe, first_step)]
     run = assemble(replace(recipe, folder=str(folder)), processes, folder, tried)
+    written = run.written_model() if write_to else None
     yield from (*run.describe(), *run.notes, *notes)
     if recipe.distillation.teacher and not (real / "teacher.npz").exists():
         count = len(run.loader.all_texts())
@@ -96,10 +110,19 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
         yield f"disk: {free / 1e9:.2g} GB are free where {real} is: too little"
     left = sum(t.steps * t.total_s(recipe.workers) for t in timings)
     left += validation_s * ((recipe.steps - first_step) // recipe.validation.every_steps)
+    if recipe.interpolation.alphas:
+        interpolation_s = _time_interpolation(run, validation_s)
+        left += interpolation_s
+        count = len(set(recipe.interpolation.alphas))
+        yield f"interpolation: {duration(interpolation_s)} for {count} alpha{'s' * (count > 1)}"
     yield f"time: about {duration(left)} for {recipe.steps - first_step} steps" + (
         f" from step {first_step}" if first_step else ""
     )
     yield f"nothing was written to {real}"
+    if write_to and written and processes.is_main:
+        run.write_model(written, write_to, head=False)
+    processes.barrier()
+    return left
 
 
 def _time(run: TrainingRun, first: int, steps: int) -> Timing:
@@ -115,6 +138,20 @@ def _time(run: TrainingRun, first: int, steps: int) -> Timing:
         result = train_step(run, first, batch, monitor)  # ends with a transfer from the device
         step_s = time.monotonic() - started
     return Timing(batch.pixels.shape[1], steps, step_s, data_s, result.losses["loss"])
+
+
+def _time_interpolation(run: TrainingRun, validation_s: float) -> float:
+    """Seconds: the measures at every alpha, and in between batch-norm statistics, of one batch here."""
+    recipe = run.recipe
+    alphas, images = set(recipe.interpolation.alphas), recipe.interpolation.statistics_images
+    statistics_s = 0.0
+    tensors = run.written_model().tensors
+    model = Checkpoint(run.config, tensors, run.tokenizer, recipe.name)
+    if run.processes.is_main and images and has_statistics(model):
+        started = time.monotonic()
+        measure_statistics(model, replace(recipe, workers=0), recipe.batch_size, run.processes.device)
+        statistics_s = (time.monotonic() - started) * images / recipe.batch_size
+    return len(alphas) * validation_s + len(alphas - {0.0, 1.0}) * statistics_s
 
 
 def _described(timing: Timing, recipe: Recipe) -> str:
@@ -159,7 +196,7 @@ def _memory_available(processes: Processes) -> float:
 
 
 @contextlib.contextmanager
-def _temporary_folder(recipe: Recipe, processes: Processes) -> Iterator[Path]:
+def temporary_folder(recipe: Recipe, processes: Processes) -> Iterator[Path]:
     """A temporary folder for all processes of this machine, with what the real one already has to reuse."""
     folder = Path(processes.broadcast_object(tempfile.mkdtemp(prefix="tandem-dry-run-") if processes.is_main else None))
     try:

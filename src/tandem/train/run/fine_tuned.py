@@ -14,10 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tandem import nn
-from tandem.tokenizer import Tokenizer
-from tandem.train.model.towers import Towers
-from tandem.train.run.assembly import IMAGES_PER_PASS, TEXTS_PER_PASS
+from tandem.train.run.encoder import CheckpointEncoder
 from tandem.train.run.validation import ValidationSet, validate
 from tandem.train.wise_ft import (
     ModelWithHead,
@@ -28,7 +25,6 @@ from tandem.train.wise_ft import (
     write_curve,
     write_model_with_head,
 )
-from tandem.weights import Checkpoint
 
 ZERO_SHOT, FINE_TUNED, WISE_FT = "zero-shot", "model", "wise-ft"
 CHOSEN_BY = "classification_top1"
@@ -60,7 +56,7 @@ def measures(
 
     texts: vectors of lists of texts, kept for the next classifier of the same text tower.
     """
-    encoder = _Encoder(classifier.model, device)
+    encoder = CheckpointEncoder(classifier.model, device)
     known = {} if texts is None else texts
 
     def encode_texts(several: list[str]) -> np.ndarray:
@@ -70,26 +66,3 @@ def measures(
         return known[key]
 
     return validate(sets, encoder.images, encode_texts, classifier.head.logits)
-
-
-class _Encoder:
-    """Vectors of a checkpoint, float32, on one device."""
-
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        self._tokenizer: Tokenizer = checkpoint.tokenizer
-        self._context_length = checkpoint.config.text.context_length
-        clip = nn.from_arrays(checkpoint.config, checkpoint.tensors)
-        self._towers = Towers(clip, "float32").to(device).eval()
-        self._device = device
-
-    @torch.no_grad()
-    def images(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [n s s 3] -> unit vectors [n d]."""
-        parts = torch.split(torch.from_numpy(pixels), IMAGES_PER_PASS)
-        return torch.cat([self._towers(part.to(self._device), None)[0].cpu() for part in parts]).numpy()
-
-    @torch.no_grad()
-    def texts(self, texts: list[str]) -> np.ndarray:
-        """m texts -> unit vectors [m d]."""
-        ids = torch.from_numpy(self._tokenizer(texts, self._context_length, truncate=True))
-        return torch.cat([self._towers(None, part)[1].cpu() for part in torch.split(ids, TEXTS_PER_PASS)]).numpy()

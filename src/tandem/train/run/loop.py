@@ -26,7 +26,7 @@ from tandem.train.recipe import Recipe, to_dict, to_toml
 from tandem.train.run import checkpoint
 from tandem.train.run.assembly import TrainingRun, WrittenModel, assemble
 from tandem.train.run.checkpoint import Record
-from tandem.train.run.fine_tuned import FINE_TUNED, WISE_FT, ZERO_SHOT, write_wise_ft
+from tandem.train.run.ending import TrainResult, end, write_start, written_model
 from tandem.train.run.reporting import Meter, RunLog, echo, memory_gb
 from tandem.train.run.resume import check_checkpoint, layout, restore, versions
 from tandem.train.run.sample_records import SkippedSamples, record_suspect_batch
@@ -34,18 +34,6 @@ from tandem.train.run.validation import ValidationSet, read_validation, score, v
 from tandem.train.step.gradient import gradient
 from tandem.train.step.loss_monitor import LossCheck, LossMonitor
 from tandem.train.step.optimiser import clip_gradients, learning_rate, set_learning_rate
-from tandem.train.wise_ft import head_file
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended: at its last step, or stopped on request."""
-
-    model: Path | None  # the folder of the finished model, WiSE-FT's of a classifier; None: stopped before its end
-    step: int  # steps done
-    saved_step: int | None  # the step of the newest checkpoint: where the same command resumes; None: there is none
-    classes: tuple[str, ...] = ()  # that the model was trained on, where its training sets have names
-    head: Path | None = None  # the file of the head of that model, where one was trained
 
 
 @dataclass(frozen=True)
@@ -74,8 +62,7 @@ def train(
     found = checkpoint.newest_checkpoint(folder / "checkpoints", echo if processes.is_main else lambda line: None)
     notes = check_checkpoint(recipe, processes, found)
     run = assemble(recipe, processes, folder)
-    if recipe.classifies:
-        _write_start(run, folder)
+    write_start(run, found[1] if found else None, folder)
     record = restore(run, found)
     del found
     validation = read_validation(recipe, run.loader.class_names(), run.loader.reader)
@@ -137,7 +124,7 @@ def _steps(
         due = done % recipe.checkpoints.every_steps == 0 or last or stopping
         # During a row of bad steps the weights may be what is bad: the checkpoint before them stays the newest.
         saving = due and not monitor.bad_steps
-        written = _written_model(run) if saving or is_best else WrittenModel({})
+        written = written_model(run) if saving or is_best else WrittenModel({})
         if saving:
             _save(run, _record(run, done, best_score, monitor), written, folder)
             saved_step = done
@@ -149,16 +136,7 @@ def _steps(
     count = int(processes.all_sum(torch.tensor(len(skipped), device=processes.device)))
     if count:
         log.echo(f"skipped {count} sample{'s' if count > 1 else ''}, listed in {skipped.path.parent}")
-    written = _written_model(run)
-    if processes.is_main:
-        run.write_model(written, folder / FINE_TUNED)
-        if recipe.classifies:
-            log.echo(write_wise_ft(folder, validation, processes.device))
-    processes.barrier()
-    if recipe.classifies:
-        model = folder / WISE_FT
-        return TrainResult(model, recipe.steps, saved_step, run.classes, head_file(model))
-    return TrainResult(folder / FINE_TUNED, recipe.steps, saved_step, tuple(run.loader.classes()))
+    return end(run, folder, validation, log, stop_requested, saved_step)
 
 
 def train_step(run: TrainingRun, step: int, batch: Batch, monitor: LossMonitor) -> StepResult:
@@ -221,16 +199,6 @@ def _record(run: TrainingRun, done: int, best_score: float | None, monitor: Loss
     )
 
 
-def _write_start(run: TrainingRun, folder: Path) -> None:
-    """Write the zero-shot classifier of the first weights, unless an earlier start has written it."""
-    known = head_file(folder / ZERO_SHOT).exists()
-    if run.processes.broadcast_object(known):
-        return
-    written = _written_model(run)
-    if run.processes.is_main:
-        run.write_model(written, folder / ZERO_SHOT)
-
-
 def _save(run: TrainingRun, record: Record, written: WrittenModel, folder: Path) -> None:
     tensors = checkpoint.collect_state(run.modules, run.optimiser, run.ema, keep=run.processes.is_main)
     if run.processes.is_main:
@@ -241,11 +209,6 @@ def _save(run: TrainingRun, record: Record, written: WrittenModel, folder: Path)
             lambda path: run.write_model(written, path, head=False),  # trainer.safetensors has it
             run.recipe.checkpoints.keep_last,
         )
-
-
-def _written_model(run: TrainingRun) -> WrittenModel:
-    with run.evaluation():
-        return run.written_model()
 
 
 def _write_best(run: TrainingRun, written: WrittenModel, folder: Path, log: RunLog) -> None:

@@ -36,6 +36,8 @@ def pack(recipe: Recipe, target: Path) -> list[str]:
     """
     parent = _parent(target)
     data = _data_files(recipe)
+    if recipe.init.waits:
+        raise ConfigError(f"init.recipe: {recipe.init.recipe} is another run; runs are packed one by one")
     contents = {inside: list(_regular_files(path)) for inside, path in data.items()}
     for key, value in {"init.model": recipe.init.model, "init.image": recipe.init.image, "init.text": recipe.init.text,
                        "distillation.model": recipe.distillation.model}.items():  # fmt: skip

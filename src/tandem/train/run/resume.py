@@ -24,12 +24,14 @@ from tandem.train.toml import differences
 # May change at any time: what a step learns from stays the same, or it is what people tune on the way.
 FREE = (
     "name", "folder", "data_root", "workers", "cache_images", "cache_folder", "log_every_steps", "steps", "device",
-    "optimiser", "ema", "init", "validation", "checkpoints", "guards", "log", "remote", "resume",
+    "optimiser", "ema", "init", "validation", "interpolation", "checkpoints", "guards", "log", "remote", "resume",
     "model.name", "model.licence", "model.data", "model.notes",
 )  # fmt: skip
 # The same run up to rounding: needs `resume.allow_rounding`.
 ROUNDING = ("precision", "parallel.strategy", "parallel.micro_batches", "parallel.activation_checkpointing",
             "parallel.compile")  # fmt: skip
+# Of the former, what the model at the end depends on.
+_DECIDING = ("steps", "optimiser", "ema", "interpolation")
 _EFFECTS = {"steps": "the learning rate falls to 0 there, and stages begin at their share of it"}
 
 Found = tuple[Path, checkpoint.Record, dict[str, Tensor]]  # a checkpoint as it was read
@@ -130,6 +132,16 @@ def resume_checks(
     if (threads := before_layout.get("threads")) != now_layout.get("threads"):
         notes.append(f"threads were {threads}, are {now_layout.get('threads')}: some sums are rounded differently")
     return notes
+
+
+def ends_differently(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the model at the end of a run would be another one, but for rounding. Recipes as plain values."""
+    chooses = len(now["interpolation"]["alphas"]) > 1
+    deciding = (*_DECIDING, "validation") if chooses else _DECIDING
+    return any(
+        _is_under(name, deciding) or not _is_under(name, (*FREE, *ROUNDING))
+        for name, _, _ in differences(_complete(before), now)
+    )
 
 
 def _complete(before: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,8 +18,15 @@ from tandem.train.recipe import Recipe
 from tandem.weights import Checkpoint
 
 
+def has_statistics(checkpoint: Checkpoint) -> bool:
+    """Whether a model has batch norms."""
+    return any(name.endswith(".running_mean") for name in checkpoint.tensors)
+
+
 @torch.no_grad()
-def measure_statistics(checkpoint: Checkpoint, recipe: Recipe, images: int = 8192) -> Checkpoint:
+def measure_statistics(
+    checkpoint: Checkpoint, recipe: Recipe, images: int = 8192, device: torch.device | str = "cpu"
+) -> Checkpoint:
     """The same weights with batch-norm statistics of at least `images` images of the recipe's data.
 
     Raises `ConfigError` for a model without batch norms, `DataError` if the data cannot be read.
@@ -41,9 +48,9 @@ def measure_statistics(checkpoint: Checkpoint, recipe: Recipe, images: int = 819
         layer.reset_running_stats()
         layer.momentum = None  # the mean over all batches
         layer.train()
-    towers = Towers(clip, "float32")
+    towers = Towers(clip, "float32").to(device)
     steps = -(-images // recipe.batch_size)
     for batch in Loader(plain, checkpoint.tokenizer).stream(0, steps):
-        towers(torch.from_numpy(batch.pixels), None)
+        towers(torch.from_numpy(batch.pixels).to(device), None)
     tensors = {name: array.astype(checkpoint.tensors[name].dtype) for name, array in to_arrays(clip).items()}
     return replace(checkpoint, tensors=tensors)

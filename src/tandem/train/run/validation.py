@@ -19,7 +19,8 @@ from tandem.train.data.paths import file_kind, located
 from tandem.train.data.remote import RemoteFile
 from tandem.train.data.samples import BrokenSample, Samples
 from tandem.train.data.shard_reader import RemoteShard, ShardReader
-from tandem.train.recipe import Recipe, Source, ValidationSource
+from tandem.train.recipe import Recipe, Source
+from tandem.train.validation_settings import ValidationSource
 
 EncodeImages = Callable[[np.ndarray], np.ndarray]  # uint8 [n s s 3] -> unit vectors [n d]
 EncodeTexts = Callable[[list[str]], np.ndarray]  # texts -> unit vectors [m d]
@@ -52,6 +53,8 @@ def read_validation(
         raise ConfigError("validation.sets: two sets have the same name")
     if recipe.validation.best not in ("sum", *names) and names:
         raise ConfigError(f"validation.best: expected sum or one of {', '.join(names)}, got {recipe.validation.best!r}")
+    if unknown := [name for name in recipe.interpolation.at_least if name not in names]:
+        raise ConfigError(f"interpolation.at_least: expected some of {', '.join(names)}, got {unknown[0]!r}")
     return [
         _read_part(prefix, measured, recipe, root, reader, classes)
         if measured.kind == "classification" or measured.hold_out or measured.where
