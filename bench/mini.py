@@ -129,7 +129,8 @@ def main() -> None:
         parser.error("--out and --card do not go with --table")
     if not arguments.table and (arguments.speed or arguments.write or len(arguments.model or []) > 1):
         parser.error("--speed, --write and several models are for --table")
-    hold_to(min(2, len(os.sched_getaffinity(0))))
+    if arguments.speed:
+        hold_to(min(2, len(os.sched_getaffinity(0))))
     try:
         (print_table if arguments.table else print_figures)(arguments)
     except (TandemError, OSError, ValueError) as error:
