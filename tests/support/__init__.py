@@ -19,6 +19,8 @@ def skip_without(*packages: str) -> None:
 
 def lazy(name: str) -> ModuleType:
     """A module that is imported when an attribute of it is first asked for: not by processes that collect tests."""
+    if name in sys.modules:  # one for all test files: classes of two copies are not the same to pickle
+        return sys.modules[name]
     spec = importlib.util.find_spec(name)
     assert spec is not None
     assert spec.loader is not None
