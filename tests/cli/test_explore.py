@@ -16,7 +16,7 @@ from tandem.cli import main
 from tandem.cli.commands.explore import in_bytes
 from tandem.cli.explore_files import write_duplicates
 from tandem.plots import page
-from tandem.search.exploring import map2d
+from tandem.search.exploring import map2d, naming
 from tandem.search.exploring.duplicates import DuplicateGroup, Member
 from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores.backends import create_store
@@ -82,7 +82,8 @@ def test_everything_is_written_and_agrees(
     assert len(data["images"]) == answer["images"] == PHOTOS + COPIES
     assert len({image["id"] for image in data["images"]}) == PHOTOS + COPIES
     assert data["model"] == answer["model"]
-    assert len({cluster["name"] for cluster in data["clusters"]}) == len(data["clusters"]) == 4
+    assert len(data["clusters"]) == 4
+    assert all(cluster["name"] == next(iter(cluster["words"]), None) for cluster in data["clusters"])
     sizes = np.bincount([image["cluster"] for image in data["images"]], minlength=4)
     assert [cluster["size"] for cluster in data["clusters"]] == sizes.tolist()
     known = {image["id"]: image["cluster"] for image in data["images"]}
@@ -114,17 +115,28 @@ def test_the_same_seed_writes_the_same_map(collection: tuple[Path, Path], tmp_pa
 
 
 def test_people_read_names_sizes_and_what_is_freed(
-    collection: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    collection: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = tmp_path / "words.txt"
     words.write_text("cat\ndog\ntree\n")
     command = ["explore", str(collection[0]), "--out", str(tmp_path / "out"), "--vocabulary", str(words)]
     assert main([*command, "--clusters", "3", "--duplicates", "0.9999"]) == 0
     shown = capsys.readouterr()
-    assert {line.split("\t")[0] for line in shown.out.splitlines()} == {"cat", "dog", "tree"}
+    assert [line.split("\t")[0] for line in shown.out.splitlines()] == ["", "", ""]
+    assert "3 of 3 clusters have no name" in shown.err
     assert all(word in shown.err for word in ("3 groups", "3 of 43 photos", "3.1 KB", "map.png"))
-    assert main([*command, "--clusters", "5"]) == 2
-    assert "at least 5 words" in capsys.readouterr().err
+    # As if made-up images and a model of random weights had clear names.
+    monkeypatch.setattr(naming, "MIN_FIT", -np.inf)
+    monkeypatch.setattr(naming, "MIN_LEAD", -np.inf)
+    assert main([*command, "--clusters", "5"]) == 0
+    shown = capsys.readouterr()
+    rows = [line.split("\t") for line in shown.out.splitlines()]
+    assert len(rows) == 5
+    assert all(sorted([row[0], *row[-1].split(", ")]) == ["cat", "dog", "tree"] for row in rows)
+    assert "no name" not in shown.err
 
 
 def test_a_filter_chooses_what_is_explored(

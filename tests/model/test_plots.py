@@ -155,6 +155,7 @@ def islands(count: int) -> tuple[np.ndarray, np.ndarray, list[plots.Region]]:
 @pytest.mark.slow
 def test_a_map_shows_the_image_of_each_region_where_it_is(tmp_path: Path) -> None:
     places, region_of, regions = islands(3)
+    regions[1] = regions[1]._replace(name=None)
     shades = ("#c80000", "#00c800", "#0000c8")
     pins = [plots.Pin(Image.new("RGB", (64, 40), shade), *regions[i][2:], i) for i, shade in enumerate(shades)]
     path = plots.draw_map(places, region_of, regions, pins, tmp_path / "map.png", title="a $ map", note="150")

@@ -69,9 +69,10 @@ def test_each_cluster_has_its_own_size_coherence_and_representatives(store: Stor
 
 
 def test_a_filter_and_an_empty_cluster(store: Store) -> None:
-    found = survey(store, FirstTwo(), np.eye(3, D, dtype=np.float32), [("a",), ("b",), ("c",)], where="width < 5")  # type: ignore[arg-type]
+    found = survey(store, FirstTwo(), np.eye(3, D, dtype=np.float32), [("a",), (), ("c",)], where="width < 5")  # type: ignore[arg-type]
     assert [cluster.size for cluster in found.clusters] == [5, 0, 0]
     empty = found.clusters[1]
+    assert (empty.name, empty.words, empty.as_dict(3)["name"]) == (None, (), None)
     assert (empty.x, empty.y, empty.coherence, empty.representatives) == (0, 0, 0, ())
 
 

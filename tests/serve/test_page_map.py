@@ -14,7 +14,39 @@ from support.browsing import (
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 
+def named(route: Any) -> None:
+    """The map as it is, but the first group has a name and the others have none."""
+    answer = route.fetch()
+    if answer.status != 200:
+        return route.fulfill(response=answer)
+    document = answer.json()
+    for place, cluster in enumerate(document["clusters"]):
+        words = ["tabby", "cat"] if place == 0 else []
+        cluster.update(name=next(iter(words), None), words=words)
+    return route.fulfill(response=answer, json=document)
+
+
+def test_groups_without_a_name_say_so(page: Any) -> None:
+    page.route("**/v1/map", named)
+    page.goto("/")
+    titles = page.locator(".group:not(.ghost) h2")
+    titles.first.wait_for()
+    until(page, "document.querySelectorAll('.group:not(.ghost) h2').length > 1")
+    assert titles.first.get_by_role("button").inner_text() == "tabby"
+    assert titles.nth(1).inner_text().startswith("Unnamed group")
+    assert not titles.nth(1).get_by_role("button").count()
+    page.goto("/#/map")
+    groups = page.locator(".cluster")
+    groups.nth(1).wait_for()
+    assert [label for label in page.locator(".names button").all_text_contents() if label] == ["tabby"]
+    groups.nth(1).click()
+    page.locator(".more:visible").get_by_text("No word clearly sets these photos apart.").wait_for()
+    assert page.locator(".more:visible a").count() > 1
+    assert not page.locator(".more:visible .button").count()
+
+
 def test_map(page: Any) -> None:
+    page.route("**/v1/map", named)
     page.goto("/#/map")
     groups = page.locator(".cluster")
     groups.first.wait_for()

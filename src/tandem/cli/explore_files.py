@@ -24,7 +24,8 @@ class MapFile:
     """map.json, written while the collection is scanned: one image per line, between what describes the whole.
 
     `{..., "images": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", "coherence", "x",
-    "y", "representatives"}]}`; `cluster` counts from 0 into `clusters`. The file is there whole, or as it was before.
+    "y", "representatives"}]}`; `cluster` counts from 0 into `clusters`; a `name` may be null. The file is there
+    whole, or as it was before.
     """
 
     def __init__(self, path: Path, described: Mapping[str, Any]) -> None:

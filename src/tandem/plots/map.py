@@ -28,9 +28,9 @@ BARE = "#c4ccd4"  # of points in no cluster
 
 
 class Region(NamedTuple):
-    """A cluster on the map: its name, how many images it has, and where most of them are."""
+    """A cluster on the map: its name if it has one, how many images it has, and where most of them are."""
 
-    name: str
+    name: str | None
     size: int
     x: float
     y: float
@@ -70,13 +70,14 @@ def draw_map(
     room = _Room()
     order = sorted(range(len(regions)), key=lambda i: (-regions[i].size, i))
     remaining = {i: [pin for pin in pins if pin.region == i] for i in order}
-    named = []
+    left_out: list[str] = []
     for i in order:
         if regions[i].size:
             middle = to_inches(np.array([[regions[i].x, regions[i].y]]))[0]
             first = remaining[i].pop(0) if remaining[i] else None
-            if not _draw_region(axes, room, middle, regions[i], first, colors[i]):
-                named.append(regions[i].name)
+            drawn, name = _draw_region(axes, room, middle, regions[i], first, colors[i]), regions[i].name
+            if name and not drawn:
+                left_out.append(name)
     for rank in range(max((len(rest) for rest in remaining.values()), default=0)):
         for i in order:
             if rank < len(remaining[i]):
@@ -84,8 +85,7 @@ def draw_map(
                 x, y = to_inches(np.array([[pin.x, pin.y]]))[0]
                 if room.take(x, y, SMALL, SMALL):
                     _draw_image(axes, pin.image, x, y, SMALL, colors[i], 1.0)
-    left_out = f"without room for a name: {', '.join(named)}" if named else ""
-    page.foot(note, short(left_out, 110))
+    page.foot(note, short(f"without room for a name: {', '.join(left_out)}" if left_out else "", 110))
     return page.finish(path)
 
 
@@ -183,9 +183,12 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 def _draw_region(axes: Any, room: _Room, at: NDArray[Any], region: Region, pin: Pin | None, color: str) -> bool:
     """The name below the image of a region, as near to its middle as there is room, with a line to it."""
-    name = cut(region.name, 22)
+    name = cut(region.name, 22) if region.name else ""
+    if not (name or pin):
+        return True
+    tag = TAG if name else 0.0
     width = max(len(name) * LETTER + 0.12, PIN if pin else 0)
-    height = TAG + (PIN + 0.03 if pin else 0)
+    height = tag + (PIN + 0.03 if pin else 0)
     for right, up in _around():
         x, y = at[0] + right, at[1] + up
         if not room.take(x, y, width, height):
@@ -195,11 +198,12 @@ def _draw_region(axes: Any, room: _Room, at: NDArray[Any], region: Region, pin: 
             axes.plot([at[0]], [at[1]], marker="o", markersize=4, color=color, zorder=4, markeredgecolor="white")
         if pin:
             _draw_image(axes, pin.image, x, y + height / 2 - PIN / 2, PIN, color, 2.0)
-        axes.text(
-            x, y - height / 2 + TAG / 2, name, fontsize=8.5, color="white", ha="center", va="center", weight="bold",
-            parse_math=False, zorder=7,
-            bbox={"boxstyle": "round,pad=0.22", "facecolor": color, "edgecolor": "white", "linewidth": 0.8},
-        )  # fmt: skip
+        if name:
+            axes.text(
+                x, y - height / 2 + tag / 2, name, fontsize=8.5, color="white", ha="center", va="center",
+                weight="bold", parse_math=False, zorder=7,
+                bbox={"boxstyle": "round,pad=0.22", "facecolor": color, "edgecolor": "white", "linewidth": 0.8},
+            )  # fmt: skip
         return True
     return False
 

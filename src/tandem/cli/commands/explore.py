@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tandem.search.exploring.survey import Survey
 
 PINS = 8  # images of a cluster that are shown on the map, where there is room
+NAMELESS = "no name"
 LISTED = 15  # clusters that people are shown; all are in map.json
 COLUMNS = (
     Column("cluster", least=10),
@@ -32,7 +33,8 @@ COLUMNS = (
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Find near-duplicates and clusters, name the clusters, and draw a map of all photos, as an image and as data.",
+        "Find near-duplicates and clusters, name the clusters that a word clearly fits, and draw a map of all photos, "
+        "as an image and as data.",
         "tandem explore photos.tandem --out tour",
         "tandem explore photos.tandem --out tour --clusters 40 --duplicates 0.99 --vocabulary words.txt",
     )
@@ -68,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.search.exploring.explore import explore
 
     duplicates.check_threshold(arguments.duplicates)
-    words = clusters.read_vocabulary(user_path(arguments.vocabulary) if arguments.vocabulary else None)
+    words = clusters.read_vocabulary(user_path(arguments.vocabulary)) if arguments.vocabulary else None
     folder, where = user_path(arguments.out), arguments.where
     if folder.exists() and not folder.is_dir():
         raise TandemError(f"--out {arguments.out}: expected a folder, got a file")
@@ -134,7 +136,7 @@ def show(summary: dict[str, Any]) -> None:
         COLUMNS,
         [
             (
-                cluster["name"],
+                cluster["name"] or Cell(NAMELESS, plain="", style=terminal.QUIET),
                 Cell(f"{cluster['size']:,}", plain=str(cluster["size"])),
                 Cell(terminal.bar(cluster["size"] / largest, 16), style=terminal.ACCENT),
                 ", ".join(cluster["words"][1:]),
@@ -145,6 +147,8 @@ def show(summary: dict[str, Any]) -> None:
     sys.stdout.flush()
     if watched and len(listed) > LISTED:
         terminal.echo(f"and {len(listed) - LISTED} more clusters")
+    if nameless := sum(cluster["name"] is None for cluster in listed):
+        terminal.echo(f"{nameless} of {len(listed)} clusters have no name: no word clearly sets their photos apart")
     found = summary["duplicates"]
     if found["groups"]:
         groups, cosine = terminal.count_of(found["groups"], "group"), f"cosine of at least {found['threshold']:g}"

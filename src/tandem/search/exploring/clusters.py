@@ -1,9 +1,9 @@
-"""Divides a collection into clusters, each named by the word that best distinguishes it from the others.
+"""Divides a collection into clusters.
 
-Spherical k-means (Dhillon and Modha 2001) on a sample; every vector is then given to its nearest centre. Names are the
-words of a vocabulary that fit its members more often than other images. Knows vectors and words; no models or stores.
+Spherical k-means (Dhillon and Modha 2001) on a sample; every vector is then given to its nearest centre. Knows vectors;
+no models or stores. `naming` names them.
 
-Shapes: n vectors, c clusters, w words, d dimensions.
+Shapes: n vectors, c clusters, d dimensions.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,11 @@ from numpy.typing import NDArray
 
 from tandem import prompts
 from tandem.arrays import Vectors
-from tandem.errors import TandemError
 
 VOCABULARY = Path(__file__).parents[2] / "assets" / "vocabulary.txt"
-# The bare word names clusters slightly better with tandem-mini; other models were trained on the usual prompt.
-TEMPLATES = ("{}", prompts.DEFAULT_TEMPLATE)
 ROUNDS, RESTARTS = 25, 3
-BLOCK = 2048
 MOST_CLUSTERS = 100  # by itself; a map with more names cannot be read
 REPRESENTATIVES = 8
-WORDS = 3  # that describe a cluster; the first is its name, and no other cluster's
 
 
 def choose_count(vectors: int) -> int:
@@ -93,47 +88,6 @@ class Census:
     def coherence(self) -> NDArray[np.float64]:
         """Mean cosine of a cluster's members to its centre, [c]."""
         return np.asarray(self.totals / np.maximum(self.sizes, 1))
-
-
-def name(
-    sample: Vectors, clusters: NDArray[np.int32], count: int, words: Sequence[str], word_vectors: Vectors, scale: float
-) -> list[tuple[str, ...]]:
-    """The words that distinguish each of `count` clusters, its name first; names are unique.
-
-    Each image of the sample [n d] is classified with all words [w d] (softmax of cosines times `scale`); a word's
-    weight in a cluster is its share p there times log(p / its share everywhere), its part of the divergence of
-    the two. Words that fit every image of a collection, and words that the gap between images and texts
-    favours, have no weight. On about 1,000 photos with captions, names were in the captions of 25% of a
-    cluster's images, and of 19% when chosen by cosine to the centre, both sides centred.
-    """
-    if len(words) < count:
-        raise TandemError(
-            f"vocabulary: expected at least {count} words for {count} clusters, got {len(words)}; "
-            "give a longer one or fewer clusters"
-        )
-    shares = np.zeros((count, len(words)))
-    for begin in range(0, len(sample), BLOCK):
-        logits = sample[begin : begin + BLOCK] @ word_vectors.T * scale  # [block w]
-        likely = np.exp(logits - logits.max(axis=1, keepdims=True))
-        likely /= likely.sum(axis=1, keepdims=True)
-        np.add.at(shares, clusters[begin : begin + BLOCK], likely)
-    everywhere = shares.sum(axis=0) / max(len(sample), 1)
-    shares /= np.maximum(np.bincount(clusters, minlength=count), 1)[:, None]
-    weights = shares * np.log((shares + 1e-6) / (everywhere + 1e-6))  # [c w]
-
-    named: dict[int, int] = {}
-    free = weights.copy()
-    for _ in range(count):  # the clearest case first
-        cluster, word = divmod(int(free.argmax()), len(words))
-        named[cluster] = word
-        free[cluster, :] = -np.inf
-        free[:, word] = -np.inf
-    described = []
-    for cluster in range(count):
-        order = np.argsort(-weights[cluster], kind="stable")[: WORDS + 1].tolist()
-        others = [word for word in order if word != named[cluster]]
-        described.append(tuple(words[word] for word in (named[cluster], *others[: WORDS - 1])))
-    return described
 
 
 def read_vocabulary(path: Path | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """What is in a collection: a sample of it laid out as a map and parted into clusters, the clusters named, all placed.
 
-Joins a store and a model with `clusters`, `map2d` and `survey`. Knows no files and no terminal: who watches passes
-`progress`, who writes down passes `each`.
+Joins a store and a model with `clusters`, `naming`, `map2d` and `survey`. Knows no files and no terminal: who
+watches passes `progress`, who writes down passes `each`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tandem.errors import StoreError
 from tandem.model import Model
-from tandem.search.exploring import clusters, map2d
+from tandem.search.exploring import clusters, map2d, naming
 from tandem.search.exploring.survey import Survey, survey, take_sample
 from tandem.search.stores.protocol import Records, Store
 
@@ -41,20 +41,21 @@ def explore(
 ) -> Survey:
     """Where each image is on a map, and in which of `count` named clusters (by the number of images if None).
 
-    `words` are the vocabulary of names (ours if None). `each` gets each batch of records, with `columns`, their
-    places and their clusters. The same images, model and seed give the same answer. `StoreError` where no image is.
+    `words` are the vocabulary of names (ours if None); a cluster that none of them clearly sets apart has no name.
+    `each` gets each batch of records, with `columns`, their places and their clusters. The same images, model and
+    seed give the same answer. `StoreError` where no image is.
     """
     total = store.count(where)
     if not total:
         raise StoreError(f"{store.url}: no images to explore" + (f" pass the filter {where}" if where else ""))
-    words = clusters.read_vocabulary() if words is None else words
+    chosen_from = naming.candidates(words)
     with progress("reading", total) as advance:
         sample = take_sample(store, where=where, seed=seed, advance=advance)
     with progress("finding clusters", None):
         centres = clusters.find_centres(sample, count or clusters.choose_count(total), seed=seed)
         members, _ = clusters.assign(sample, centres)
-        meanings = model.class_vectors(words, clusters.TEMPLATES)
-        names = clusters.name(sample, members, len(centres), words, meanings, model.logit_scale)
+        meanings = model.class_vectors(chosen_from.words, naming.TEMPLATES)
+        names = naming.name(sample, members, len(centres), chosen_from, meanings)
     with progress("laying out", map2d.EARLY + map2d.LATE) as advance:
         layout = map2d.lay_out(sample, seed=seed, advance=advance)
     with progress("placing", total) as advance:

@@ -32,8 +32,8 @@ class Representative(NamedTuple):
 class Cluster:
     """A part of a collection. `x` and `y` are where most of it is on the map."""
 
-    name: str
-    words: tuple[str, ...]  # that describe it, the name first
+    name: str | None  # None where no word clearly sets it apart
+    words: tuple[str, ...]  # that describe it, the name first; none without a name
     size: int
     coherence: float  # mean cosine of its members to its centre
     x: float
@@ -136,7 +136,7 @@ def survey(
         x, y = heart(all_places[all_clusters == cluster])
         found.append(
             Cluster(
-                described[0], described, int(census.sizes[cluster]), float(coherence[cluster]), x, y,
+                next(iter(described), None), described, int(census.sizes[cluster]), float(coherence[cluster]), x, y,
                 _placed(store, layout, [id for _, id in census.nearest[cluster]]),
             )
         )  # fmt: skip

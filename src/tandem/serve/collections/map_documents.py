@@ -80,7 +80,8 @@ class MapDocuments:
 def map_document(store: Store, model: Model, *, most: int = MAX_IMAGES) -> bytes:
     """`{"count", "images": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", ...}]}`.
 
-    For more than `most` images it lists every second, third and so on; `count` is the total.
+    A cluster that no word clearly sets apart has null as its name. For more than `most` images it lists every
+    second, third and so on; `count` is the total.
     """
     total = store.count()
     step = max(1, -(-total // most))

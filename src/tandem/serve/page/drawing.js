@@ -22,7 +22,7 @@ export class Drawing {
     this.order = preferred(map);
     this.stamps = new Map(); // id -> a canvas, or null while its thumbnail loads
     this.labels = map.clusters.map((cluster, place) => {
-      const label = make("button", { type: "button", tabindex: -1, onclick: () => choose(place) }, cluster.name);
+      const label = make("button", { type: "button", tabindex: -1, onclick: () => choose(place) }, cluster.name ?? "");
       label.style.setProperty("--cluster", color(place));
       return label;
     });
@@ -142,7 +142,7 @@ export class Drawing {
       const top = middle + this.side / 2 + 4;
       const wide = this.widths[place];
       const box = [left - wide, top - 2, left + wide, top + 26];
-      const free = cluster.size > 0 && box[0] > 2 && box[2] < chart.width - 2 && top > 0 && top < chart.height - 26 && !taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1]);
+      const free = cluster.size > 0 && cluster.name && box[0] > 2 && box[2] < chart.width - 2 && top > 0 && top < chart.height - 26 && !taken.some((other) => box[0] < other[2] && box[2] > other[0] && box[1] < other[3] && box[3] > other[1]);
       label.style.visibility = free ? "visible" : "hidden";
       if (!free) return;
       taken.push(box);

@@ -7,6 +7,9 @@ export function percent(share) {
   return `${Math.round(share * 100)}%`;
 }
 
+/** What a group of the map is called; few have a name where the model tells words apart poorly. */
+export const groupName = ({ name }) => name ?? "Unnamed group";
+
 export const PROBABLY_NOT = "Probably not";
 
 /** The name of a relevance; below `threshold` the server says that nothing matches. */

@@ -3,6 +3,7 @@ import { show, thumbnailPath } from "./api.js";
 import { linkHere, linkWith } from "./router.js";
 import { color } from "./drawing.js";
 import { calm, icon, make } from "./dom.js";
+import { groupName } from "./format.js";
 
 export class Groups {
   /** `chosen(place)` is called with the group that was opened, or null when it was closed again. */
@@ -16,7 +17,7 @@ export class Groups {
     dot.style.background = color(place);
     const more = make("div", { class: "more", hidden: true, id: `cluster-${place}` });
     const size = make("span", { class: "cluster-size" }, cluster.size.toLocaleString("en"), make("span", { class: "unseen" }, " photos"));
-    return make("li", {}, make("button", { type: "button", class: "cluster", "aria-expanded": "false", "aria-controls": more.id, onclick: () => this.choose(place) }, dot, make("span", { class: "cluster-name" }, cluster.name), size), more);
+    return make("li", {}, make("button", { type: "button", class: "cluster", "aria-expanded": "false", "aria-controls": more.id, onclick: () => this.choose(place) }, dot, make("span", { class: cluster.name ? "cluster-name" : "cluster-name unnamed" }, groupName(cluster)), size), more);
   }
 
   /** Open a group, and close what was open; the second time close it again. */
@@ -38,7 +39,8 @@ export class Groups {
 
   inside({ name, words, representatives }) {
     const others = words.filter((each) => each !== name);
-    const tile = (id, rank) => make("a", { href: linkWith({ image: id }), "aria-label": `${name}, photo ${rank + 1}` }, show(make("img", { alt: "" }), thumbnailPath(id, this.collection)));
+    const tile = (id, rank) => make("a", { href: linkWith({ image: id }), "aria-label": `${groupName({ name })}, photo ${rank + 1}` }, show(make("img", { alt: "" }), thumbnailPath(id, this.collection)));
+    if (!name) return [make("p", {}, "No word clearly sets these photos apart."), make("div", { class: "strip" }, representatives.map(tile))];
     return [
       others.length ? make("p", {}, `Also: ${others.join(", ")}`) : null,
       make("div", { class: "strip" }, representatives.map(tile)),

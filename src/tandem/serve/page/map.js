@@ -6,7 +6,7 @@ import { Drawing } from "./drawing.js";
 import { announce, icon, make } from "./dom.js";
 import { Groups } from "./groups.js";
 import { PanZoom } from "./pan_zoom.js";
-import { count, fileName } from "./format.js";
+import { count, fileName, groupName } from "./format.js";
 
 export class CollectionMap {
   constructor(session) {
@@ -84,8 +84,8 @@ export class CollectionMap {
   chose(place) {
     this.drawing.chosen = place;
     if (place === null) return this.panZoom.glide(this.chart.everything());
-    const { name, size } = this.clusters[place];
-    announce(`${name}, ${count(size, "photo")}`);
+    const cluster = this.clusters[place];
+    announce(`${groupName(cluster)}, ${count(cluster.size, "photo")}`);
     this.panZoom.glide(this.chart.around(place));
   }
 

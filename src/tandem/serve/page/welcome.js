@@ -2,7 +2,7 @@
 import { show, thumbnailPath } from "./api.js";
 import { linkWith } from "./router.js";
 import { make } from "./dom.js";
-import { count } from "./format.js";
+import { count, groupName } from "./format.js";
 
 const SHOWN = 6; // images of a group
 
@@ -64,14 +64,14 @@ export class Welcome {
     return make(
       "section",
       { class: "group" },
-      make("h2", {}, make("button", { type: "button", onclick: () => this.look(cluster.name) }, cluster.name), make("span", {}, cluster.size.toLocaleString("en"))),
+      make("h2", {}, cluster.name ? make("button", { type: "button", onclick: () => this.look(cluster.name) }, cluster.name) : make("em", {}, groupName(cluster)), make("span", {}, cluster.size.toLocaleString("en"))),
       make(
         "div",
         { class: "strip" },
         ids.map((id, place) =>
           make(
             "a",
-            { href: linkWith({ image: id }), "aria-label": `${cluster.name}, photo ${place + 1}`, title: names.get(id)?.split("/").at(-1) ?? null },
+            { href: linkWith({ image: id }), "aria-label": `${groupName(cluster)}, photo ${place + 1}`, title: names.get(id)?.split("/").at(-1) ?? null },
             show(make("img", { alt: "" }), thumbnailPath(id, this.session.collection)),
           ),
         ),

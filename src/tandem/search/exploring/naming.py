@@ -1,0 +1,110 @@
+"""Names clusters by the word that sets each apart from all other images; by none where no word clearly does.
+
+A word fits a cluster by how much nearer it is to the cluster's images than to the others, in standard deviations: a
+word that is near to every image of a collection gains nothing by it, whatever the model. Everyday words come first.
+Knows vectors and words; no models or stores.
+
+Shapes: n images, c clusters, w words, d dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem import prompts
+from tandem.arrays import Vectors
+from tandem.search.exploring.clusters import read_vocabulary
+
+EVERYDAY = Path(__file__).parents[2] / "assets" / "everyday_words.txt"
+# The bare word names clusters slightly better with tandem-mini; other models were trained on the usual prompt.
+TEMPLATES = ("{}", prompts.DEFAULT_TEMPLATE)
+BLOCK = 2048
+WORDS = 3  # that describe a cluster, at most; the first is its name
+# By so many standard deviations of fit the rarest everyday word, and any other of the built-in words, must be better
+# than the commonest. Chosen with the two bars below on one half of Flickr8k dev (bench/cluster_names.py).
+RAREST, OTHERS = 0.7, 1.0
+MIN_FIT = 2.0  # standard deviations, less two standard errors: 92% of pairs of an image inside and one outside agree
+MIN_LEAD = 3.25  # standard deviations over words' fits: how far a name stands out of the everyday words
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Words that names are chosen from, and the everyday words that they have to stand out of.
+
+    `words` [w] begin with the everyday words, `everyday` of them. `handicap` [w] is taken off a word's fit; it
+    is infinite for words that only serve the comparison.
+    """
+
+    words: tuple[str, ...]
+    everyday: int
+    handicap: NDArray[np.float64]
+
+
+def candidates(vocabulary: Sequence[str] | None = None) -> Candidates:
+    """The words of a user's vocabulary, none before another, or the built-in ones, common words first (None)."""
+    everyday = prompts.read_labels(EVERYDAY)
+    place = np.arange(len(everyday)) / len(everyday)
+    if vocabulary is None:
+        others = [word for word in read_vocabulary() if word not in set(everyday)]
+        handicap = np.concatenate([RAREST * place, np.full(len(others), OTHERS)])
+    else:
+        others = [word for word in vocabulary if word not in set(everyday)]
+        handicap = np.zeros(len(everyday) + len(others))
+        handicap[: len(everyday)][[word not in set(vocabulary) for word in everyday]] = np.inf
+    return Candidates((*everyday, *others), len(everyday), handicap)
+
+
+def name(
+    sample: Vectors, clusters: NDArray[np.int32], count: int, chosen_from: Candidates, word_vectors: Vectors
+) -> list[tuple[str, ...]]:
+    """The words that set each of `count` clusters of a sample [n d] apart, its name first; none if none clearly do.
+
+    A name's fit, less two standard errors, is at least `MIN_FIT`, and less its handicap it stands `MIN_LEAD` standard
+    deviations above the mean everyday word. Several clusters may have one name: there may be two groups of dogs.
+    """
+    fits = fit(sample, clusters, count, word_vectors, chosen_from.everyday)
+    sizes = np.bincount(clusters, minlength=count)
+    with np.errstate(divide="ignore"):
+        error = np.sqrt(1 / sizes + 1 / (len(sample) - sizes))[:, None]  # infinite where there is nothing to compare
+    usable = np.isfinite(chosen_from.handicap)
+    scores = fits - np.where(usable, chosen_from.handicap, 0)  # [c w]
+    everyday = scores[:, : chosen_from.everyday]
+    spread = np.maximum(everyday.std(axis=1, keepdims=True), 1e-12)
+    lead = (scores - everyday.mean(axis=1, keepdims=True)) / spread
+    clear = usable & (fits - 2 * error >= MIN_FIT) & (lead >= MIN_LEAD)
+    described = []
+    for cluster in range(count):
+        order = np.argsort(-np.where(usable, scores[cluster], -np.inf), kind="stable")[:WORDS].tolist()
+        # Where the best word is not clear, the cluster has no name: it is none of the words behind it.
+        described.append(tuple(chosen_from.words[word] for word in takewhile(clear[cluster].__getitem__, order)))
+    return described
+
+
+def fit(
+    sample: Vectors, clusters: NDArray[np.int32], count: int, word_vectors: Vectors, everyday: int
+) -> NDArray[np.float64]:
+    """How well each word [w d] fits each cluster of a sample [n d]: Cohen's d, [c w]; 0 with nothing to compare.
+
+    The difference between the mean score inside and outside, over the root of the mean of the two variances. A score is
+    the cosine to the word, less the mean over the first `everyday` words: what an image has in common with all words is
+    of no word.
+    """
+    words = word_vectors - word_vectors[:everyday].mean(axis=0)
+    middle = sample.mean(axis=0)
+    sums, squares = (np.zeros((count, len(words))) for _ in range(2))
+    for begin in range(0, len(sample), BLOCK):
+        scores = (sample[begin : begin + BLOCK] - middle) @ words.T  # [block w]
+        inside = clusters[begin : begin + BLOCK] == np.arange(count)[:, None]  # [c block]
+        sums += inside.astype(np.float32) @ scores
+        squares += inside.astype(np.float32) @ scores**2
+    sizes = np.bincount(clusters, minlength=count)[:, None].astype(np.float64)
+    outside = len(sample) - sizes
+    compared = (sizes > 0) & (outside > 0)
+    sizes, outside = np.maximum(sizes, 1), np.maximum(outside, 1)
+    means, rest = sums / sizes, (sums.sum(axis=0) - sums) / outside
+    variance = squares / sizes - means**2 + (squares.sum(axis=0) - squares) / outside - rest**2
+    return np.where(compared, (means - rest) / np.sqrt(np.maximum(variance / 2, 1e-12)), 0)
