@@ -126,7 +126,7 @@ def test_people_read_names_sizes_and_what_is_freed(
     assert main([*command, "--clusters", "3", "--duplicates", "0.9999"]) == 0
     shown = capsys.readouterr()
     assert [line.split("\t")[0] for line in shown.out.splitlines()] == ["", "", ""]
-    assert "3 of 3 clusters have no name" in shown.err
+    assert "no name for 3 of 3 clusters" in shown.err
     assert all(word in shown.err for word in ("3 groups", "3 of 43 photos", "3.1 KB", "map.png"))
     # As if made-up images and a model of random weights had clear names.
     monkeypatch.setattr(naming, "MIN_FIT", -np.inf)

@@ -148,7 +148,7 @@ def show(summary: dict[str, Any]) -> None:
     if watched and len(listed) > LISTED:
         terminal.echo(f"and {len(listed) - LISTED} more clusters")
     if nameless := sum(cluster["name"] is None for cluster in listed):
-        terminal.echo(f"{nameless} of {len(listed)} clusters have no name: no word clearly sets their photos apart")
+        terminal.echo(f"no name for {nameless} of {len(listed)} clusters: no word clearly sets their photos apart")
     found = summary["duplicates"]
     if found["groups"]:
         groups, cosine = terminal.count_of(found["groups"], "group"), f"cosine of at least {found['threshold']:g}"
