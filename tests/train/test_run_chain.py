@@ -1,6 +1,7 @@
 """Runs one after the other, and the end of a run between its first and its last weights: stopped, resumed, priced."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Generator, Sequence
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from support import run_toys
+from support.processes import unused_port
 
 import tandem
 from tandem import weights
@@ -21,7 +24,7 @@ from tandem.train.run import chain as chains
 from tandem.train.run import ending, loop
 from tandem.train.run.chain import dry_run_chain, train_chain
 from tandem.train.run.ending import finished_model
-from tandem.train.run.interpolated import choose
+from tandem.train.run.interpolated import between, choose
 from tandem.train.run.loop import train
 from tandem.train.run.statistics import measure_statistics
 from tandem.train.wise_ft import Point
@@ -135,6 +138,7 @@ def test_the_end_is_what_interpolating_and_measuring_by_hand_gives(root: Path, d
     measured = [float(row["zero_shot_top1"]) for row in rows]
     best = (0.0, 0.5, 1.0)[int(np.argmax(measured))]
     initial, trained = weights.read(str(run / "initial")), weights.read(str(run / "trained"))
+    assert weights.fingerprint(initial) != weights.fingerprint(trained)
     saved = weights.read(str(max((run / "checkpoints").iterdir())))
     assert all(np.array_equal(tensor, saved.tensors[name]) for name, tensor in trained.tensors.items())
     recipe = read_recipe(run / "recipe.toml")
@@ -144,6 +148,19 @@ def test_the_end_is_what_interpolating_and_measuring_by_hand_gives(root: Path, d
     assert all(np.array_equal(tensor, found.tensors[name]) for name, tensor in by_hand.tensors.items())
     assert found.config.name == "second"
     assert tandem.load(run, engine="torch").embed_texts(["red"]).shape == (1, 8)
+
+
+def test_an_image_tower_that_stayed_as_it_was_keeps_its_statistics(done: Path, tmp_path: Path) -> None:
+    """Nothing was averaged, so nothing is measured: there are no images here."""
+    run = done / "second"
+    initial, trained = weights.read(str(run / "initial")), weights.read(str(run / "trained"))
+    images = {name: tensor for name, tensor in initial.tensors.items() if name.startswith("visual.")}
+    locked = dataclasses.replace(trained, tensors={**trained.tensors, **images})
+    recipe = read_recipe(run / "recipe.toml", [f"data_root={tmp_path}"])
+    found = between(initial, locked, 0.5, recipe, torch.device("cpu"))
+    assert all(np.array_equal(found.tensors[name], tensor) for name, tensor in images.items())
+    with pytest.raises(DataError, match="no such file"):
+        between(initial, trained, 0.5, recipe, torch.device("cpu"))
 
 
 def test_what_is_chosen_is_the_best_of_those_that_are_good_enough(root: Path, done: Path) -> None:
@@ -181,7 +198,7 @@ def test_limits_that_nothing_reaches_are_said_and_can_be_lowered(copy: Path, mon
     monkeypatch.setattr(loop, "train_step", no_steps)
 
     def limits(name: str, least: float) -> list[str]:
-        return [f'interpolation.at_least={{"{name}"={least}}}']
+        return ["interpolation.alphas=[0.0, 1.0]", f'interpolation.at_least={{"{name}"={least}}}']
 
     with pytest.raises(DataError, match=r"at_least: no alpha reaches half/zero_shot_top1 1\.5; .*interpolation\.csv"):
         train_chain(read_chain(copy, limits("half/zero_shot_top1", 1.5)))
@@ -211,6 +228,15 @@ def test_a_run_can_be_given_another_end_later(copy: Path, monkeypatch: pytest.Mo
     assert one == trained
     assert train_chain(read_chain(copy, ["interpolation.alphas=[0.0]"]))[0].model is not None
     assert weights.fingerprint(weights.read(str(run / "model"))) == before
+
+
+def test_two_processes_end_together(root: Path, done: Path, tmp_path: Path) -> None:
+    recipe = write(root, tmp_path / "runs")
+    port, first = unused_port(), f"init.model={done / 'first'}"
+    started = [run_toys.start(recipe, ["steps=1", first], rank=rank, processes=2, port=port) for rank in range(2)]
+    assert run_toys.finish(*started) == [0, 0]
+    assert finished_model(read_recipe(recipe, ["steps=1", first])) == tmp_path / "runs" / "second" / "model"
+    assert (tmp_path / "runs" / "second" / "interpolation.csv").read_text().count("\n") == 4
 
 
 # --- one after the other ---------------------------------------------------------------------------------------------
@@ -255,12 +281,16 @@ def test_a_chain_that_is_stopped_goes_on_where_it_was(root: Path, tmp_path: Path
     assert (result.model, result.step, Path(stopped.folder).name) == (None, 1, "second")
 
 
-def test_links_that_do_not_fit_are_refused_before_the_first_run(root: Path, tmp_path: Path) -> None:
+def test_what_cannot_start_later_is_refused_before_the_first_run(root: Path, tmp_path: Path) -> None:
     recipe = write(root, tmp_path / "runs")
     with pytest.raises(
         ConfigError, match=r"second\.toml: model\.vision\.width: the recipe says 6, .*first\.toml has 4"
     ):
         train_chain(read_chain(recipe, ["model.vision.width=6"]))
+    with pytest.raises(DataError, match=r"second\.toml: lost\.tar: no such file"):
+        train_chain(read_chain(recipe, ['data=[{path="lost.tar", text="captions", per_batch=6}]']))
+    with pytest.raises(DataError, match=r"second\.toml: .*gone\.parquet: no such file or folder to validate on"):
+        train_chain(read_chain(recipe, ["validation.zero_shot=gone.parquet"]))
     (tmp_path / "runs" / "first").mkdir()
     (tmp_path / "runs" / "first" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"first is a model, no run; to start from it say init\.model="):
@@ -302,4 +332,7 @@ def test_the_command_runs_both(root: Path, tmp_path: Path, capsys: pytest.Captur
     assert "first.toml: run 1 of 2" in err
     assert "interpolation: alpha 0.5 is chosen\n" in err
     assert not (tmp_path / "runs" / "second" / "interpolation.csv").exists()  # nothing was measured
-    assert np.isfinite(weights.read(str(tmp_path / "runs" / "second")).tensors["text_projection"]).all()
+    run = tmp_path / "runs" / "second"
+    ends = (weights.read(str(run / name)) for name in ("initial", "trained"))
+    by_hand = measure_statistics(interpolate(*ends, 0.5), read_recipe(run / "recipe.toml"), 12)
+    assert weights.fingerprint(weights.read(str(run))) == weights.fingerprint(by_hand)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from tandem.errors import ConfigError
+from tandem.errors import ConfigError, DataError
 from tandem.files import user_path
+from tandem.train.data.loader import data_root, shard_reader
+from tandem.train.data.paths import located, source_files
 from tandem.train.model.initial_weights import check_fits
 from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe
@@ -18,6 +20,7 @@ from tandem.train.run.dry_run import dry_run, temporary_folder
 from tandem.train.run.ending import TrainResult, finished_model
 from tandem.train.run.loop import train
 from tandem.train.run.reporting import duration, echo
+from tandem.train.run.validation import validation_sources
 
 
 def train_chain(
@@ -27,7 +30,8 @@ def train_chain(
 ) -> tuple[TrainResult, Recipe]:
     """Run all recipes of a chain that have not ended; the result of the last one that ran, and its recipe.
 
-    Raises what `train` raises, and `ConfigError` before the first run if one cannot start from the model of another.
+    Raises what `train` raises; before the first run also if another one lacks its data (`DataError`), or cannot start
+    from the model of the one before it (`ConfigError`).
     """
     processes = processes or start(chain[-1].recipe.device)
     remaining, model = _remaining(chain, processes, echo)
@@ -81,6 +85,7 @@ def _remaining(
     remaining = [*before[first + 1 :], last]
     for one, other in pairwise(remaining):
         _check_link(one, other)
+        _check_data(other)
     if model:
         if processes.is_main:
             say(f"{chain[first].path}: ended before, with {model}")
@@ -96,3 +101,17 @@ def _check_link(one: RecipeFile, other: RecipeFile) -> None:
         check_fits(one.recipe.model, other.recipe, str(one.path))
     except ConfigError as error:
         raise ConfigError(f"{other.path}: {error}") from None
+
+
+def _check_data(each: RecipeFile) -> None:
+    """Look for the files of a recipe that will start in hours."""
+    root, reader = data_root(each.recipe), shard_reader(each.recipe)
+    try:
+        for source in each.recipe.data:
+            source_files(source, root, reader)
+        for _, measured in validation_sources(each.recipe):
+            path = measured.path if located(measured.path, root) else Path(root) / user_path(measured.path)
+            if isinstance(path, Path) and not path.exists():
+                raise DataError(f"{path}: no such file or folder to validate on; set data_root=FOLDER")
+    except DataError as error:
+        raise DataError(f"{each.path}: {error}") from None
