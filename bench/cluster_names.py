@@ -67,7 +67,12 @@ def said_of(words: tuple[str, ...], captions: list[tuple[str, ...]]) -> np.ndarr
     """Whether each word is said of each picture, [w n]."""
     each = [[forms(caption) for caption in of_one] for of_one in captions]
     wanted = [forms(word) for word in words]
-    return np.array([[any(word <= one for one in of_one) for of_one in each] for word in wanted])
+    found = np.zeros((len(words), len(captions)), dtype=bool)
+    for picture, of_one in enumerate(each):
+        together = set().union(*of_one)  # most words are in no caption
+        for index in [index for index, word in enumerate(wanted) if word <= together]:
+            found[index, picture] = any(wanted[index] <= one for one in of_one)
+    return found
 
 
 def read(tars: list[Path], model_name: str | None, words: tuple[str, ...], kept: Path | None) -> tuple[np.ndarray, ...]:

@@ -37,12 +37,12 @@ def test_names_of_photos_are_in_their_captions(shared: Path) -> None:
     tar = shared / "data" / "flickr8k" / "dev-00000.tar"
     images, meanings, said = cluster_names.read([tar], None, words.words, None)
     given, right = 0, 0
-    for seed in range(8):
+    for seed in range(4):
         centres = clusters.find_centres(images, clusters.choose_count(len(images)), seed=seed)
         members, _ = clusters.assign(images, centres)
         fair = cluster_names.right(said, members, len(centres), cluster_names.OFTEN)
         for cluster, found in enumerate(name(images, members, len(centres), words, meanings)):
             given += bool(found)
             right += bool(found) and bool(fair[cluster, words.words.index(found[0])])
-    assert given >= 8
+    assert given >= 4
     assert right >= 0.6 * given
