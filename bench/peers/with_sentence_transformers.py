@@ -26,7 +26,7 @@ def classify(model: str, scratch: str, precision: str, threads: int, photo: str,
     image = network.encode([Image.open(photo)], normalize_embeddings=True, convert_to_tensor=True).float()
     texts = [f"a photo of a {label}." for label in labels]
     words = network.encode(texts, normalize_embeddings=True, convert_to_tensor=True).float()
-    scale = network[0].model.logit_scale.exp().float()
+    scale = network[0].model.logit_scale.detach().exp().float()
     probabilities = torch.softmax(scale * image @ words.T, dim=1)[0]
     return dict(zip(labels, probabilities.tolist(), strict=True))
 
