@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 
 KILLS = int(os.environ.get("TANDEM_KILLS", "20"))
+SPREAD = KILLS // 3  # different numbers of images that had been committed at a kill
+MOST_KILLS = 4 * KILLS
 ROUNDS = max(1, KILLS // 5)  # a new folder and a new collection for each
 IMAGES = 24
 
@@ -43,9 +45,9 @@ def check(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     kills, whole, stages = (int(word) for word in done.stdout.split())
-    assert kills == KILLS
+    assert kills >= KILLS
     assert whole == ROUNDS
-    assert stages >= KILLS // 3  # the moments were spread: so many different numbers of images had been committed
+    assert stages >= SPREAD
 
 
 def change(folder: Path, draw: random.Random) -> None:
@@ -103,7 +105,9 @@ def main(home: Path) -> None:
         (folder / "trial").mkdir()
         in_child(lambda trial=folder / "trial", source=images: run(trial, source, batch_size=2))
         lasts = time.perf_counter() - began
-        for _ in range(KILLS // ROUNDS + (number < KILLS % ROUNDS)):
+        wanted = KILLS * (number + 1) // ROUNDS
+        # A machine that is slower now than in the trial kills too early: then the last round goes on
+        while kills < wanted or (number == ROUNDS - 1 and len(stages) < SPREAD and kills < MOST_KILLS):
             while not in_child(
                 lambda own=folder, source=images: run(own, source, batch_size=2, prune=True),
                 draw.uniform(0.05, 1) * lasts,

@@ -276,7 +276,7 @@ def test_a_deeper_image_tower_begins_as_the_one_that_is_read(vision: str, tmp_pa
     clip = _built(recipe)
     assert len(clip.visual.blocks()) == sum(config.vision.layers) + 4
     torch.testing.assert_close(clip.encode_image(_pixels()), _original(vision).encode_image(_pixels()))
-    assert any("the new ones start as identity" in note for note in load_initial(recipe).notes)
+    assert any("new blocks start as identity" in note for note in load_initial(recipe).notes)
     clip.train()
     clip.encode_image(_pixels()).square().sum().backward()
     assert clip.visual.layer3[-1].last_norm.weight.grad.abs().sum() > 0, "they learn"

@@ -75,6 +75,10 @@ class FastViT:
         """What it is, in a phrase for people."""
         return f"FastViT of {'-'.join(map(str, self.layers))} blocks, width {self.width}"
 
+    def deepened(self, like: object) -> "FastViT":
+        """Unchanged: a new block would not start as identity."""
+        return self
+
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a stage lie; 0 is the stem."""
         stage = max(layer - 1, 0)

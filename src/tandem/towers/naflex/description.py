@@ -76,6 +76,10 @@ class NaFlex:
         """What it is, in a phrase for people."""
         return f"Vision Transformer, {self.layers} layers of width {self.width}, patches of {self.patch_size}"
 
+    def deepened(self, like: object) -> "NaFlex":
+        """Unchanged: a new block would not start as identity."""
+        return self
+
     def state_layout(self, layer: int) -> StateLayout:
         """Refused: every image has a grid of its own. Raises `EngineError`."""
         raise EngineError(

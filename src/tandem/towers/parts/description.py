@@ -128,6 +128,9 @@ class ImageDescription(Protocol):
     def summary(self) -> str:
         """What it is, in a phrase for people."""
 
+    def deepened(self, like: object) -> "ImageDescription":
+        """This tower with the blocks of another that can be added to it, since new ones start as identity."""
+
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a layer lie; 0 is the embedding or the stem."""
 

@@ -1,6 +1,6 @@
 """What CLIP's ResNet is: its sizes. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from tandem.errors import ConfigError
@@ -64,10 +64,14 @@ class ResNet:
         """What it is, in a phrase for people."""
         return f"ResNet of {'-'.join(map(str, self.layers))} {self.block} blocks, width {self.width}"
 
-    def extends(self, other: "ResNet") -> bool:
-        """Whether this is `other` with further blocks at the ends of its stages. New blocks start as identity."""
-        deeper = all(mine >= theirs for mine, theirs in zip(self.layers, other.layers, strict=True))
-        return deeper and self.layers != other.layers
+    def deepened(self, like: object) -> "ResNet":
+        """This tower with as many blocks as another: new ones come last in a stage and start as identity.
+
+        Unchanged where the other has fewer in some stage, or is of another kind.
+        """
+        if not isinstance(like, ResNet) or any(m > o for m, o in zip(self.layers, like.layers, strict=True)):
+            return self
+        return replace(self, layers=like.layers)
 
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a stage lie; 0 is the stem."""

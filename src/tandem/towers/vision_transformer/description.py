@@ -109,6 +109,10 @@ class VisionTransformer:
         """What it is, in a phrase for people."""
         return f"Vision Transformer, {self.layers} layers of width {self.width}, patches of {self.patch_size}"
 
+    def deepened(self, like: object) -> "VisionTransformer":
+        """Unchanged: a new block would not start as identity."""
+        return self
+
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a block lie; 0 is the embedding."""
         return StateLayout(self.grid, self.grid, self.width, self.class_token)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tandem.config import ImageTower, ModelConfig, ResNet, TextTower
+from tandem.config import ImageTower, ModelConfig, TextTower
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, initialise
 from tandem.tokenizer import Tokenizer
@@ -143,8 +143,7 @@ def _fitted_tower(theirs: ImageTower, ours: ImageTower, source: str) -> ImageTow
             f"init: the image tower of {source} is a {tower_type(theirs)}, the recipe's [model.vision] a "
             f"{tower_type(ours)}; leave [model.vision] out to take the checkpoint's"
         )
-    if isinstance(theirs, ResNet) and isinstance(ours, ResNet) and ours.extends(theirs):
-        theirs = replace(theirs, layers=ours.layers)
+    theirs = theirs.deepened(ours)
     _same_sizes(theirs, ours, "model.vision", source)
     return theirs
 
@@ -153,9 +152,8 @@ def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]
     ours = config.vision
     theirs = _fitted_tower(checkpoint.config.vision, ours, checkpoint.source)
     before = checkpoint.config.vision
-    if isinstance(before, ResNet) and isinstance(theirs, ResNet) and theirs != before:
-        was, now = ("-".join(map(str, tower.layers)) for tower in (before, theirs))
-        notes.append(f"{checkpoint.source}: {now} blocks instead of {was}; the new ones start as identity")
+    if theirs != before:
+        notes.append(f"{checkpoint.source}: {theirs.summary} instead of {before.summary}; new blocks start as identity")
     tensors = {name: _float(array) for name, array in checkpoint.tensors.items() if name.startswith("visual.")}
     for name in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
         if name in tensors and theirs.grid != ours.grid:
