@@ -74,20 +74,18 @@ def convolve(
     OpenVINO computes it wrongly (`docs/log.md`).
     """
     around = [folded.kernel.shape[2] // 2 if padding is None else padding] * 2
-    limits, bias = range_of(tensors, layer) if groups == 1 else None, folded.bias
-    weight: Int8 | NDArray[np.float32]
-    if limits is None:
-        # OpenVINO computes linear layers from int8 weights, and convolutions from float32 that it makes of them first
-        weight = folded.kernel.astype(np.float32)
-    else:
-        x = _rounded(x, limits, None)
-        weight = folded.int8 or quantized(folded.kernel)
-        bias = bias if limits.shift is None else bias + limits.shift
+    kernel, bias = folded.kernel, folded.bias
     if groups > 1:
-        kernel = constant(folded.kernel.astype(np.float32).reshape(groups, -1, *folded.kernel.shape[1:]))
-        x = op.group_convolution(x, kernel, [stride] * 2, around, around, [1, 1])
+        made = constant(kernel.astype(np.float32).reshape(groups, -1, *kernel.shape[1:]))
+        x = op.group_convolution(x, made, [stride] * 2, around, around, [1, 1])
     else:
-        x = op.convolution(x, _constant(weight), [stride] * 2, around, around, [1, 1])
+        if (limits := range_of(tensors, layer)) is None:
+            # OpenVINO computes linear layers from int8 weights, and convolutions from float32 that it makes of them
+            made = constant(kernel.astype(np.float32))
+        else:
+            x, made = _rounded(x, limits, None), _constant(folded.int8 or quantized(kernel))
+            bias = bias if limits.shift is None else bias + limits.shift
+        x = op.convolution(x, made, [stride] * 2, around, around, [1, 1])
     x = _named(x, layer)
     return op.add(x, constant(bias.astype(np.float32).reshape(1, -1, 1, 1))) if bias.any() else x
 
@@ -135,10 +133,8 @@ def _only_consumer(node: Node) -> Node:
     return target.get_node()
 
 
-def _constant(weight: "Int8 | NDArray[np.float32]") -> Node:
+def _constant(weight: Int8) -> Node:
     """[o ...] as a constant."""
-    if not isinstance(weight, Int8):
-        return constant(weight)
     scale = weight.scale.reshape(-1, *(1,) * (weight.ints.ndim - 1))
     return op.multiply(op.convert(constant(np.ascontiguousarray(weight.ints)), "f32"), constant(scale))
 
