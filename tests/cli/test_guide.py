@@ -9,6 +9,7 @@ from PIL import Image
 from support import toy
 from support.commands import Run, one_line
 
+from tandem.cli import guidance_view
 from tandem.cli.commands import guide as command
 from tandem.guidance import guiding
 from tandem.guidance.marks import is_marked
@@ -120,7 +121,7 @@ def test_a_stop_before_the_first_step_says_that_nothing_is_kept(
 def test_a_run_into_a_file_says_what_it_does_and_how_far_it_is(
     tandem: Run, model: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "FIRST_LINE_S", 0.0)
+    monkeypatch.setattr(guidance_view, "FIRST_LINE_S", 0.0)
     found = tandem("guide", "a dog", "--out", tmp_path / "a.png", *QUICK, *model)
     first, second, *_ = found.err.splitlines()
     assert "guiding 'a dog': 4 steps, 2 views each" in first

@@ -20,7 +20,7 @@ COMMANDS_FILES = Path(tandem.cli.__file__).parent
 EVIL = "a\x1b]0;owned\x07\x9b31m\u202egnp\u200e\u2066b\U000e0041\x7f"
 OBEYED = "\x1b\x07\x9b\u202e\u200e\u2066\U000e0041\x7f"
 # Drawing a line again: constants, and numbers.
-DRAWS = {"terminal.py", "progress.py", "commands/guide.py"}
+DRAWS = {"terminal.py", "progress.py", "guidance_view.py"}
 
 
 def test_all_that_commands_print_goes_through_one_file() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import skip_without
+from support.filter_toys import EDGES, ODD_FILTERS, comparisons, filter_records, random_filter
 from support.filter_toys import SCHEMA as FILTER_SCHEMA
-from support.filter_toys import filter_records, random_filter
 from support.lance_toys import SCHEMA, ids_of, unit
 
 from tandem.search.stores.backends import create_store
@@ -57,31 +57,15 @@ def test_random_filters_mean_the_same_as_everywhere(tmp_path: Path) -> None:
     dice = random.Random(7)
     put = filter_records(80, dice)
     rows = [{**put.row(i), "id": each} for i, each in enumerate(put.ids)]
-    filters = [random_filter(dice, 3) for _ in range(150)] + [
-        f"{column} {operator} {number}"
-        for column in ("width", "latitude")
-        for operator in ("=", "!=", "<", "<=", ">", ">=")
-        for number in (-(2**63), 2**63 - 1, 2**53 + 1, 1.5, 1e300, -1e300, "-0.0")
-    ]
+    filters = [*(random_filter(dice, 3) for _ in range(150)), *comparisons(*EDGES, "-0.0"), *ODD_FILTERS]
     filters += ["width in (1e308, 1)", "width not in (1e308, 1, -1e300)", "width in (1e308)", "width not in (1e19)"]
-    filters += ["width in (-9223372036854775808, 1, 2.5)", "width not in (1.5)", "latitude in (0.5, 9007199254740993)"]
     filters += [
-        "path = '\" or id != \"'",
-        "path != '\\'",
-        "path = '\\\" or true or \"'",
-        "not (path = 'x\ny\x00' or path < '\t')",
-        "path like '\U0010ffff%'",
-        "path not like 'a%'",
         "path like '\\%'",
         "path not like '%\\\\'",
-        "path like '~%' or path ilike 'A%'",
         "path not ilike '%É%'",
         "path ilike '" + "%a" * 60 + "%'",
         "path ilike '" + "%_" * 2000 + "'",
         "not path like '" + "_%" * 2000 + "' and width > 0",
-        "sharp in (true, false)",
-        "sharp not in (true)",
-        "sharp in (false, false)",
         " or ".join(f"(width = {i} and path is not null)" for i in range(200)),
         " and ".join(f"width != {i}" for i in range(10, 500)),
         f"path in ({', '.join(repr(str(i)) for i in range(9000))}, 'ab')",

@@ -82,3 +82,32 @@ def filter_records(n: int, dice: random.Random, *, lists: bool = False) -> Recor
     columns = {name: [row[name] for row in rows] for name in SCHEMA.columns if name != "thumbnail"}
     vectors = unit(np.random.default_rng(0).standard_normal((n, SCHEMA.dimensions)).astype(np.float32))
     return Records([f"{i:04d}{row['id']}" for i, row in enumerate(rows)], vectors, columns)
+
+
+def comparisons(*numbers: float | str) -> list[str]:
+    """Every comparison of an integer and of a real column with each of some numbers."""
+    return [
+        f"{column} {operator} {number}"
+        for column in ("width", "latitude")
+        for operator in ("=", "!=", "<", "<=", ">", ">=")
+        for number in numbers
+    ]
+
+
+EDGES = (-(2**63), 2**63 - 1, 2**53 + 1, 1.5, 1e300, -1e300)  # of what engines hold
+# That engines translate differently: numbers of two kinds, quotes and escapes, odd characters, truth values
+ODD_FILTERS = (
+    "width in (-9223372036854775808, 1, 2.5)",
+    "width not in (1.5)",
+    "latitude in (0.5, 9007199254740993)",
+    "path = '\" or id != \"'",
+    "path != '\\'",
+    "path = '\\\" or true or \"'",
+    "not (path = 'x\ny\x00' or path < '\t')",
+    "path like '\U0010ffff%'",
+    "path not like 'a%'",
+    "path like '~%' or path ilike 'A%'",
+    "sharp in (true, false)",
+    "sharp not in (true)",
+    "sharp in (false, false)",
+)
