@@ -32,6 +32,11 @@ def has_bfloat16() -> bool:
     return not processor_flags().isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
+def emulates_bfloat16() -> bool:
+    """Whether it says its instructions, and none that multiplies bfloat16, which is slower than float32 then."""
+    return bool(processor_flags()) and not has_bfloat16()
+
+
 def _lines() -> list[str]:
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tandem import files
 from tandem.errors import DataError, MissingExtraError
+from tandem.processor import emulates_bfloat16
 from tandem.train.parallel.process import split_ranges
 
 TEMPLATE = "a photo of a {}."
@@ -120,7 +121,7 @@ def _encode(folder: Path, texts: list[str], batch_size: int = 256) -> np.ndarray
         raise DataError(f"{folder}: no sentence encoder: {str(error).splitlines()[0]}") from None
     by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     out: np.ndarray | None = None
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=not emulates_bfloat16()):
         for start in range(0, len(texts), batch_size):
             rows = by_length[start : start + batch_size]
             tokens = tokenizer([texts[i] for i in rows], padding=True, truncation=True, return_tensors="pt")

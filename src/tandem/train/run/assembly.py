@@ -20,6 +20,7 @@ from tandem.config import ModelConfig
 from tandem.errors import DataError
 from tandem.heads.head import Head
 from tandem.nn import CLIP
+from tandem.processor import emulates_bfloat16, processor_name
 from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.train.data.loader import Loader, texts_of
 from tandem.train.data.vocabulary import train_bpe
@@ -220,8 +221,15 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
     ema = ModelEma(_averaged(towers, objective), recipe.ema.decay) if recipe.ema.decay else None
     return TrainingRun(
         recipe, processes, config, tokenizer, loader, clip, towers, wrapped, objective, optimiser, ema, targets,
-        clip_teacher, (*initial.notes, *loader.warnings()),
+        clip_teacher, (*initial.notes, *loader.warnings(), *precision_warnings(recipe, processes.device)),
     )  # fmt: skip
+
+
+def precision_warnings(recipe: Recipe, device: torch.device) -> list[str]:
+    """bfloat16 where nothing multiplies it."""
+    if recipe.precision != "bfloat16" or device.type != "cpu" or not emulates_bfloat16():
+        return []
+    return [f'{processor_name()} has no bfloat16 instructions and emulates them: precision = "float32" is faster here']
 
 
 def blocks(model: CLIP) -> list[nn.Module]:
