@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from support import toy
+from support.calibrations import save_telling
 from support.commands import Run, one_line, run_in_terminal, widest
 
 import tandem as library
@@ -65,7 +66,8 @@ def test_piped_a_hit_is_rank_cosine_and_path(tandem: Run, collection: Path) -> N
 
 @pytest.mark.slow
 def test_percentages_are_shown_where_they_are_asked_for_and_mean_something(tandem: Run, tmp_path: Path) -> None:
-    """With the model that ships: of images it can tell, of short texts it cannot."""
+    """Where a model can tell of images, and of short texts cannot."""
+    save_telling("images")
     files = toy.write_images(tmp_path / "photos", 12)
     url = tmp_path / "c.tandem"
     assert tandem("index", tmp_path / "photos", "--to", url).code == 0

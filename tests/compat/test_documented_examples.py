@@ -15,6 +15,7 @@ from support import toy
 import tandem
 from tandem.compat import NotCoveredError, clip, loading, open_clip, sentence_transformers, transformers
 from tandem.compat.transformers import image_utils
+from tandem.config import ResNet
 from tandem.errors import ImageError
 
 pytest.importorskip("torch")
@@ -270,7 +271,8 @@ def test_a_resnets_states_are_those_of_its_stages(mini: Any, photo: Image.Image)
     inputs = transformers.AutoProcessor.from_pretrained("tandem-mini")(images=photo, return_tensors="np")
     features = mini.get_image_features(**inputs)
     vision = tandem.load().config.vision
-    assert features.last_hidden_state.shape == (1, 16, 256)
+    assert isinstance(vision, ResNet)
+    assert features.last_hidden_state.shape == (1, vision.grid**2, vision.pool_width)
     close(features.last_hidden_state, features.hidden_states[-1])
     assert len(features.hidden_states) == vision.state_layers + 1
     expected = tandem.load().image_states(photo, layer=-1).states
@@ -283,11 +285,12 @@ def test_a_resnets_states_are_those_of_its_stages(mini: Any, photo: Image.Image)
 
 def test_its_configuration_has_the_sizes_that_scripts_ask_for(mini: Any) -> None:
     config, ours = mini.config, tandem.load().config
-    assert (config.projection_dim, config.vision_config.image_size) == (ours.embed_dim, 64)
-    text = config.text_config
-    assert (text.hidden_size, text.num_hidden_layers, text.num_attention_heads) == (192, 3, 3)
-    assert (text.max_position_embeddings, text.vocab_size, text.eos_token_id) == (48, 5000, 4999)
-    assert config.vision.width == 32  # beside them, Tandem's own description
+    assert (config.projection_dim, config.vision_config.image_size) == (ours.embed_dim, ours.vision.image_size)
+    text, own = config.text_config, ours.text
+    assert (text.hidden_size, text.num_hidden_layers, text.num_attention_heads) == (own.width, own.layers, own.heads)
+    assert text.max_position_embeddings == own.context_length
+    assert (text.vocab_size, text.eos_token_id) == (own.vocabulary_size, own.end_id)
+    assert config.vision.width == ours.vision.width  # beside them, Tandem's own description
 
 
 def test_its_weights_are_counted_without_the_statistics_of_its_norms(mini: Any) -> None:

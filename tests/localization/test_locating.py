@@ -22,7 +22,7 @@ from tandem.localization.boxes import Box
 from tandem.localization.contrast import Contrast
 from tandem.localization.locating import Locator
 from tandem.localization.location import painted
-from tandem.localization.methods import METHODS, Method
+from tandem.localization.methods import HEAT_SIZE, METHODS, Method
 from tandem.localization.settings import (
     LocateSettings,
     Presence,
@@ -87,11 +87,12 @@ def test_a_large_photo_is_looked_at_small(model: tandem.Model, tmp_path: Path) -
     Image.new("RGB", (4000, 3000), "green").save(tmp_path / "large.jpg", quality=30)
     features = Locator(model).encode(tmp_path / "large.jpg", SMALL)
     assert features.size == (4000, 3000)
-    assert min(features.working_size) == 128  # two windows of 64 pixels
+    window = model.config.vision.image_size
+    assert min(features.working_size) == 2 * window  # two windows of the model's size
     two = replace(SMALL, scales=(0.5, 0.25))
-    assert min(Locator(model).encode(tmp_path / "large.jpg", two).working_size) == 256  # for the smaller windows
+    assert min(Locator(model).encode(tmp_path / "large.jpg", two).working_size) == 4 * window  # for the smaller windows
     found = small(model, tmp_path / "large.jpg", [f"text {i}" for i in range(8)])
-    assert sum(each.heat.nbytes for each in found) <= 8 * 128 * 128 * 4
+    assert sum(each.heat.nbytes for each in found) <= 8 * HEAT_SIZE**2 * 4
 
 
 def test_places_of_a_large_photo_are_where_they_are_in_it(model: tandem.Model) -> None:
@@ -99,7 +100,9 @@ def test_places_of_a_large_photo_are_where_they_are_in_it(model: tandem.Model) -
     photo = Image.new("RGB", (1200, 600), "white")
     photo.paste("red", (900, 100, 1140, 340))
     features = Locator(model).encode(photo, SMALL)
-    assert features.working_size == (256, 128)
+    window = model.config.vision.image_size
+    assert features.working_size == (4 * window, 2 * window)  # windows of half the shorter side
+    scale = 4 * window / 1200
     text = np.zeros((2, model.config.embed_dim), np.float32)
     text[:, 0] = 1, -1
     hot = tuple(
@@ -107,11 +110,11 @@ def test_places_of_a_large_photo_are_where_they_are_in_it(model: tandem.Model) -
         for each in features.dense
     )
     for each in hot:
-        row, column = np.abs(each.rows - 47).argmin(), np.abs(each.columns - 217).argmin()
+        row, column = np.abs(each.rows - 220 * scale).argmin(), np.abs(each.columns - 1020 * scale).argmin()
         each.vectors[row, column, 0] = 1
     contrast = Contrast(text[:1], text[1:], np.ones((1, 1), bool), 10.0)
     found = Locator(model).find(replace(features, dense=hot), ["red"], contrast, SMALL)[0]
-    at = hot[0].columns[np.abs(hot[0].columns - 217).argmin()] * 1200 / 256
+    at = hot[0].columns[np.abs(hot[0].columns - 1020 * scale).argmin()] / scale
     assert abs(found.point[0] - at) < 40
     assert found.heat.shape == (64, 128)
 

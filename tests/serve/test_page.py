@@ -42,7 +42,7 @@ def badges(page: Any) -> list[str]:
 
 
 def by_photo(page: Any) -> None:
-    """Search by a photo of the collection, of which the model that ships can tell what resembles it."""
+    """Search by a photo of the collection, of which its model can tell what resembles it."""
     search(page, "a cat")
     with page.expect_response("**/v1/search"):
         page.get_by_role("button", name="More like chelsea").first.dispatch_event("click")
@@ -73,7 +73,7 @@ def test_percentages_are_shown_when_asked_for_and_the_choice_is_kept(page: Any) 
 
 
 def test_where_the_model_cannot_tell_there_is_only_the_order_and_the_reason(page: Any) -> None:
-    """As of short texts with the model that ships: no groups by likelihood, and nothing is said to match or not."""
+    """As of short texts here: no groups by likelihood, and nothing is said to match or not."""
     search(page, "a cat")
     assert page.locator(".band").all_inner_texts() == ["Nearest first"]
     assert page.locator(".relevance-reason").inner_text() == ""
@@ -256,7 +256,7 @@ def test_playground(page: Any, collection: Path) -> None:
 
 
 def test_labels_that_are_independent(page: Any, collection: Path) -> None:
-    """They need not sum to 100%, one is enough, and the choice is kept. The model that ships refuses them."""
+    """They need not sum to 100%, one is enough, and the choice is kept. The model here refuses them."""
 
     def answered_by_another(route: Any) -> None:
         asked = route.request.post_data_json
@@ -340,7 +340,6 @@ def test_a_head_of_the_server_and_a_correction(page: Any, collection: Path) -> N
 
 
 def test_a_model_that_cannot_judge_labels_by_themselves_says_so(page: Any, collection: Path) -> None:
-    """As the model that ships."""
     page.goto("/#/classify")
     page.locator("#classify-file").set_input_files(collection.parent / "photos" / "chelsea-1.png")
     wait_for_bars(page, 6)

@@ -5,6 +5,7 @@ tests/serve/conftest.py brings the fixtures, so that all test files share one se
 
 import base64
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 
 import tandem
+from support.calibrations import save_telling
 from support.serving import serving
 from tandem.errors import MissingExtraError
 from tandem.heads.head import Head
@@ -59,13 +61,22 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def url(collection: Path) -> Iterator[str]:
-    """A server that offers a head, "pets", and keeps corrections beside the collection."""
+    """A server that offers a head, "pets", and keeps corrections beside the collection.
+
+    It can tell what resembles a photo, and of short texts and of labels by themselves it cannot, in every edition of
+    the model that ships.
+    """
     model = tandem.load()
     weights = model.class_vectors(PETS) * model.logit_scale
     card = {"model": model.name, "accuracy": {"value": 0.9, "interval": [0.75, 0.99], "n": 20, "chance": 1 / 3}}
     head = Head(PETS, weights, np.zeros(len(PETS), np.float32), model.fingerprint, "clap", card)
     file = write_head(head, collection.parent / "pets.tandem-head")
-    with serving(collection, heads=[str(file)], corrections=collection.parent / "corrections") as server:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TANDEM_HOME", str(collection.parent / "home"))
+        save_telling("images")
+        environment = dict(os.environ)
+    corrections = collection.parent / "corrections"
+    with serving(collection, environment=environment, heads=[str(file)], corrections=corrections) as server:
         yield server.url
 
 

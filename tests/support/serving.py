@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,11 +85,17 @@ def metric(http: httpx.Client, line: str) -> float:
 
 
 @contextlib.contextmanager
-def serving(*collections: str | Path, **settings: Any) -> Iterator[Server]:
-    """`settings` are fields of `Settings`; Path fields as text. `keys_checked_every_s`: of its key file."""
+def serving(
+    *collections: str | Path, environment: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[Server]:
+    """`settings` are fields of `Settings`; Path fields as text. `keys_checked_every_s`: of its key file.
+
+    `environment` is that of this process unless it is given.
+    """
     plain = json.dumps({"port": 0, **settings}, default=str)
     log: list[str] = []
-    with Child(SERVING, START, plain, json.dumps([str(each) for each in collections])) as process:
+    urls = json.dumps([str(each) for each in collections])
+    with Child(SERVING, START, plain, urls, environment=environment) as process:
         readers = [
             threading.Thread(target=log.extend, args=(output,), daemon=True)
             for output in (process.stdout, process.stderr)
