@@ -18,7 +18,7 @@ from comparison.rows import Row
 from comparison.sides import ROOT, PeerError, Side
 
 IMAGES, CLIENTS, SECONDS = 10_000, 16, 5.0
-SETS = 4  # of the labelled ones
+SETS = 3  # of the labelled sources
 
 
 def measure_search(
@@ -63,7 +63,7 @@ def measure_mini(
     row: Row, sides: Mapping[str, Side], materials: Materials, running: Open, scale: Scale, home: Path
 ) -> Measured:
     """Zero-shot accuracy and recall in percent, figure by figure: `values` are not rounds, `notes` name them."""
-    from mini import datasets
+    from mini import captioned, whole_sources
     from peers import with_tandem
 
     import tandem
@@ -74,8 +74,9 @@ def measure_mini(
     if not data.is_dir():
         raise PeerError(f"{data} is not there: it needs the data sets of the model that ships (set TANDEM_SHARED)")
     before = usage()
-    *labelled, captioned = datasets(data, "dev")
-    sets = [captioned] if scale.rounds == 1 else [*labelled[1:SETS], captioned]  # the first is of seen classes
+    sets = [captioned(data, "dev")]
+    if scale.rounds > 1:
+        sets = [*whole_sources(data)[:SETS], *sets]
     for name in row.sides:
         told = running.prepare(sides[name], row.model)
         source, precision = with_tandem.source(told["model"], told["scratch"], sides[name].precision)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.datasets import Dataset
 from tandem.evaluate.zero_shot import judged
 from tandem.model import Model
 from tandem.train.data.samples import Samples
@@ -69,6 +70,17 @@ def read_kept(sources: Sequence[Source], data: Path) -> list[Kept]:
                 )
             )
     return found
+
+
+def kept_part(dataset: Dataset, source: Source, data: Path) -> Dataset:
+    """The pictures of a data set that the source leaves out, among all classes of the data set."""
+    with tempfile.TemporaryDirectory() as cache:
+        samples = Samples(source, data, Path(cache), held_out=True)
+        keys = {samples.key(number) for number in range(len(samples))}
+    places = [place for place, key in enumerate(dataset.keys) if key in keys]
+    if len(places) != len(keys):
+        raise SystemExit(f"{dataset.name}: expected the {len(keys)} pictures that are left out, found {len(places)}")
+    return dataset.take(places)
 
 
 def _named(source: Source) -> str:
