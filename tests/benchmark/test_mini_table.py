@@ -12,6 +12,7 @@ from mini_table.rows import ROWS, Found, main_table
 from support.training_toys import NAMES, recipe, write_parquet
 
 from tandem.cli.commands import demo
+from tandem.datasets import open_dataset
 from tandem.image import load_image
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.loader import Loader
@@ -58,6 +59,35 @@ def test_the_recipe_keeps_a_twentieth_of_every_labelled_source_of_broad(shared: 
     assert sorted(kept.classes) == ["bicycle", "bus", "car", "electric kick scooter"]
     rows = everyday._opened(shared / "data", "broad/things.parquet", "vehicle-cnn")
     assert len(kept.images) == sum(is_kept(key, 0.05) for key in rows.keys) > 0
+
+
+def test_the_card_measures_what_training_never_draws_among_all_classes(shared: Path) -> None:
+    measured = {dataset.name: dataset for dataset in mini.datasets(shared / "data", "dev")}
+    for whole in mini.whole_sources(shared / "data"):
+        kept = measured[f"{whole.name}, {mini.KEPT}"]
+        assert kept.keys == tuple(key for key in whole.keys if is_kept(key, 0.05)) != ()
+        assert kept.classes == whole.classes
+        digests = dict(zip(whole.keys, whole.digests, strict=True))
+        assert kept.digests == tuple(digests[key] for key in kept.keys)
+    unseen = ["Tiny-ImageNet val, 200 seen classes", "Flickr8k dev"]
+    assert list(measured) == [unseen[0], *(f"{name}, {mini.KEPT}" for name in mini.SOURCES), unseen[1]]
+
+
+def test_a_recipe_that_trains_on_all_of_a_source_of_the_card_is_refused(tmp_path: Path) -> None:
+    text = mini.RECIPE.read_text(encoding="utf-8")
+    where = 'where = { source = "testtensor" }\nhold_out = 0.05\nkind = "names"'
+    assert where in text
+    (tmp_path / "r.toml").write_text(text.replace(where, where.replace("hold_out = 0.05\n", "")), encoding="utf-8")
+    with pytest.raises(SystemExit, match="hold_out for each source of the card, found none for AID"):
+        mini.datasets(tmp_path, "dev", tmp_path / "r.toml")
+
+
+def test_a_part_that_is_not_of_the_source_is_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "names.parquet")
+    whole = open_dataset(tmp_path / "names.parquet", label="names")
+    assert len(held_out.kept_part(whole, KEPT, tmp_path)) == len(held_out.read_kept([KEPT], tmp_path)[0].images)
+    with pytest.raises(SystemExit, match=r"expected the \d+ pictures that are left out, found 0"):
+        held_out.kept_part(whole.take([]), KEPT, tmp_path)
 
 
 def test_a_recipe_that_keeps_nothing_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ _COLOURS = (
     (0.577 * 1.0, 0.408 * 0.5, -0.707 * 0.4),
     (0.577 * 1.0, -0.816 * 0.5, 0.0),
 )
-# Chosen by looking at pictures of tandem-mini, and by ranks (docs/log.md, "Guidance").
+# Chosen by pictures of tandem-mini's first edition, and by ranks (docs/log.md, "Guidance").
 DECAY = 1.5
 FIRST_BAND, WHOLE_AT = 0.15, 0.6  # the share of frequencies that is shown first; when in a run all of them are
 RATE = 1.0  # of Adam

@@ -21,7 +21,7 @@ from tandem.guidance.picture import PICTURES, Picture
 from tandem.guidance.settings import Settings
 from tandem.guidance.views import Augmentation, draw_views, total_variation
 
-# Chosen by looking at pictures of tandem-mini, and by ranks (docs/log.md, "Guidance").
+# Chosen by pictures of tandem-mini's first edition, and by ranks (docs/log.md, "Guidance").
 CANVAS = 0.75  # of the encoder's side: what guidance works on; finer waves are what only the encoder sees
 HELD = 40.0  # weight of the squared distance from the photo at a strength of one half
 AUGMENTATION = Augmentation()

@@ -17,7 +17,7 @@ from tandem.files import user_path
 from tandem.home import cache_folder
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
-SHIPPED = {"tandem-mini": 0.3}  # and the billions of operations that an image takes
+SHIPPED = {"tandem-mini": 0.6}  # and the billions of operations that an image takes
 
 
 @dataclass(frozen=True)
