@@ -11,7 +11,7 @@ C's on the same images, at most 1,000 iterations each, choose by the same held-o
 measured on 10,000 others; scikit-learn's loop fits each C by itself. It gets float32, as we do.
 `learn`: the head, its left-out figures with intervals, and zero-shot beside it, from vectors to the end.
 `mini`: a share of every class is measured on, the rest is learnt from. docs/benchmarks.md has it of tandem-mini's first
-edition, which was not trained on those data sets; the one that ships now was: its figures say how well they were learnt.
+edition, which was not trained on those data; the one that ships now was: its figures say how well they were learnt.
 """
 
 import argparse

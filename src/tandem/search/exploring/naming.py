@@ -20,7 +20,7 @@ from tandem.arrays import Vectors
 from tandem.search.exploring.clusters import read_vocabulary
 
 EVERYDAY = Path(__file__).parents[2] / "assets" / "everyday_words.txt"
-# The bare word names clusters slightly better with tandem-mini's first edition; others were trained on the usual prompt.
+# The bare word names clusters slightly better with tandem-mini's first edition; others are trained on the usual prompt.
 TEMPLATES = ("{}", prompts.DEFAULT_TEMPLATE)
 BLOCK = 2048
 WORDS = 3  # that describe a cluster, at most; the first is its name
