@@ -11,6 +11,7 @@ from support.commands import Run, one_line
 
 from tandem import sample_photos
 from tandem.cli import terminal
+from tandem.cli.commands import demo
 from tandem.plots import page
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,28 @@ def test_demo_as_json(tandem: Run, model_folder: str, tmp_path: Path) -> None:
         assert scores == sorted(scores, reverse=True)
     assert out.stat().st_size > 10_000
     assert out.with_name("search.png").stat().st_size > 10_000
+
+
+def test_it_says_which_photos_it_takes_for_something_else(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    """By what is on the photos, not by what the model says of itself; nothing where all are right."""
+    out = tmp_path / "answer.png"
+    document = tandem("demo", "--json", "--model", model_folder, "--out", out).json
+    best = {Path(each["image"]).name: each["best"] for each in document["results"]}
+    assert best.keys() == demo.SHOWN.keys()
+    wrong = {name: label for name, label in best.items() if label != demo.SHOWN[name]}
+    assert wrong  # the toy's weights are random
+    assert {each["image"]: each["best"] for each in document["wrong"]} == wrong
+    shown = tandem("demo", "--model", model_folder, "--out", out).out
+    [line] = [line for line in shown.splitlines() if " wrong: " in line]
+    assert line.startswith(f"  {len(wrong)} of 6 wrong: ")
+    for name, label in wrong.items():
+        assert f"{name} is a {demo.SHOWN[name]}, not a {label}" in line
+
+
+def test_nothing_is_wrong_where_all_photos_are_right() -> None:
+    right = list(demo.SHOWN.values())
+    assert demo.errors(list(demo.SHOWN), right) == []
+    assert demo.errors(list(demo.SHOWN), ["dog", *right[1:]]) == [("chelsea.png", "dog", "cat")]
 
 
 def test_the_commands_that_demo_prints_work_as_printed(
