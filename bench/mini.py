@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comparison.sides import hold_to
+from marked_pages import Marks, replaced
 
 import tandem
 from tandem.cli.evaluation_tables import print_results
@@ -41,7 +42,7 @@ SOURCES = {
 KEPT = "classes seen, pictures not"  # what a figure on the kept part of a source is about
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "mini-third.toml"  # says which pictures of `broad` are kept
-MARKS = ("<!-- bench/mini.py --table -->", "<!-- bench/mini.py: end -->")
+MARKS = Marks.of("bench/mini.py", "--table")
 
 
 def datasets(data: Path, split: str, recipe: Path = RECIPE) -> list[Dataset]:
@@ -86,16 +87,6 @@ def column_names(models: Sequence[str]) -> list[str]:
     return list(models)
 
 
-def replaced(page: str, lines: Sequence[str]) -> str:
-    """The page with these lines between its marks. Raises `ValueError` for a page that has not both, once."""
-    begin, end = MARKS
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    if page.count(begin) != 1 or page.count(end) != 1 or rest.count(end) != 1:
-        raise ValueError(f"expected a line {begin} and after it a line {end}, once each")
-    return "\n".join([before + begin, "", *lines, "", end]) + after
-
-
 def print_table(arguments: argparse.Namespace) -> None:
     from mini_table import held_out
     from mini_table.details import details
@@ -105,7 +96,9 @@ def print_table(arguments: argparse.Namespace) -> None:
     if arguments.write and arguments.split != "test":
         raise SystemExit("--write: what is published is measured on test; add --split test")
     if arguments.write:
-        replaced(arguments.write.read_text(encoding="utf-8"), [])  # refuses a page before the minute that it takes
+        replaced(
+            arguments.write.read_text(encoding="utf-8"), MARKS, []
+        )  # refuses a page before the minute that it takes
     kept = held_out.read_kept(held_out.labelled_sources(arguments.recipe), arguments.data)
     folders: list[str | None] = arguments.model or [None]
     names = column_names([folder or SHIPPED.name for folder in folders])
@@ -117,7 +110,7 @@ def print_table(arguments: argparse.Namespace) -> None:
     main_lines = main_table(figures, arguments.split)
     print("\n".join([*main_lines, "", *details(found, kept)]))
     if arguments.write:
-        write_text(arguments.write, replaced(arguments.write.read_text(encoding="utf-8"), main_lines))
+        write_text(arguments.write, replaced(arguments.write.read_text(encoding="utf-8"), MARKS, main_lines))
         print(f"\nwrote {arguments.write}")
 
 

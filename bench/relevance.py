@@ -1,26 +1,33 @@
 """What the scores of the model that ships mean: the shipped calibration on Flickr8k test, and on what people may type.
 
-    python bench/relevance.py [--data ../shared/data] [--model M]
+    python bench/relevance.py [--data ../shared/data] [--model M] [--write docs/benchmarks.md CARD]
 
 Searches for something that is there, against the same searches with all that matches taken out, and with the query's
 own picture alone taken out: area under the ROC curve of the best hit's relevance, and how far what is said of best hits
 is from what is true. Where the first area is below 0.7, relevance is not shown. Then labels by themselves, and the best
-hit of some queries among the test pictures. Nothing was fitted on these.
+hit of some queries among the test pictures. Nothing was fitted on these. --write puts all of it, as tables, between the
+two marks that a page has for it.
 """
 
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from marked_pages import Marks, replaced
 
 import tandem
+from tandem.files import write_text
+from tandem.model import Model
 from tandem.scores.calibration_files import load_calibration
-from tandem.scores.relevance import number_of_words, score_stats
+from tandem.scores.relevance import MIN_AREA, Calibration, number_of_words, score_stats
 from tandem.search.calibration.calibrate import evaluate
-from tandem.search.calibration.caption_set import choose, embed, read_captioned
+from tandem.search.calibration.caption_set import CaptionSet, Sample, choose, embed, read_captioned
+
+MARKS = Marks.of("bench/relevance.py")
 
 # With what the captions of a picture must say for it to be right, as patterns; nothing where they cannot tell.
 QUERIES = {
@@ -45,7 +52,10 @@ def main() -> None:
     shared = Path(os.environ.get("TANDEM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
     parser.add_argument("--data", type=Path, default=shared / "data")
     parser.add_argument("--model")
+    parser.add_argument("--write", nargs="+", type=Path, default=[], metavar="PAGE")
     arguments = parser.parse_args()
+    for page in arguments.write:
+        replaced(page.read_text(encoding="utf-8"), MARKS, [])  # refuses a page before the minute that it takes
     model = tandem.load(arguments.model)
     calibration = load_calibration(model)
     if calibration is None:
@@ -68,24 +78,86 @@ def main() -> None:
         print(
             f"  above 50%: {labels['true_above_half']:.1%} of the true, {labels['false_above_half']:.1%} of the false\n"
         )
+    typed = answers(model, calibration, captions, samples)
     print("queries as people type them, among the test pictures; right: as the captions tell, of the ten best hits")
+    for answer in typed:
+        judged = "nothing matches well" if answer.best < calibration.threshold else ""
+        print(
+            f"  {answer.query:28s} best {answer.best:6.1%}, mean of ten {answer.mean:6.1%}, right {answer.right:4.0%}  "
+            f"{judged}"
+        )
+    for page in arguments.write:
+        write_text(page, replaced(page.read_text(encoding="utf-8"), MARKS, tables(figures, typed)))
+        print(f"wrote {page}")
+
+
+class Typed(NamedTuple):
+    """A query, what is stated of its best hit and of the ten best, and the share of those whose captions say so."""
+
+    query: str
+    best: float
+    mean: float
+    right: float
+
+
+def answers(model: Model, calibration: Calibration, captions: CaptionSet, samples: Sequence[Sample]) -> list[Typed]:
+    """The ten best hits for each of `QUERIES`."""
     vectors = model.embed_texts(list(QUERIES))
     scores = vectors @ captions.image_vectors.T
     best = np.argsort(-scores, axis=1)[:, :10]
-    told = calibration.probability(
+    stated = calibration.probability(
         "text",
         np.take_along_axis(scores, best, 1),
         score_stats(vectors, captions.image_vectors, len(captions)),
         vectors,
         [number_of_words(query) for query in QUERIES],
     )
-    for (query, patterns), hits, relevance in zip(QUERIES.items(), best, told, strict=True):
+    found = []
+    for (query, patterns), hits, relevance in zip(QUERIES.items(), best, stated, strict=True):
         said = [" ".join(samples[hit].texts).lower() for hit in hits]
         right = np.mean([all(re.search(pattern, text) for pattern in patterns) for text in said])
-        judged = "nothing matches well" if relevance[0] < calibration.threshold else ""
-        print(
-            f"  {query:28s} best {relevance[0]:6.1%}, mean of ten {relevance.mean():6.1%}, right {right:4.0%}  {judged}"
-        )
+        found.append(Typed(query, float(relevance[0]), float(relevance.mean()), float(right)))
+    return found
+
+
+def tables(figures: dict[str, Any], typed: Sequence[Typed]) -> list[str]:
+    """Markdown: searches by kind of query and number of images, labels by themselves, and what people may type."""
+    lines = [
+        "| query | images | best hit is its own | area | shown | own removed | stated | true | error | stated, a fifth "
+        "without a match | true | error |",
+        "|" + "---|" * 12,
+    ]
+    for name, part in figures["queries"].items():
+        for size, found in part["collections"].items():
+            area = found["auc_present_emptied"]
+            cells = [
+                name,
+                f"{int(size):,}",
+                f"{found['best_is_own']:.1%}",
+                f"{area:.3f}",
+                "yes" if area >= MIN_AREA else "no",
+                f"{found['auc_present_removed']:.3f} ({(1 + found['best_is_own']) / 2:.2f})",
+                f"{found['mean_probability_best']:.1%}",
+                f"{found['match_rate_best']:.1%}",
+                f"{found['ece_best']:.3f} ({found['ece_of_half']:.3f})",
+                f"{found['mean_probability_prior']:.1%}",
+                f"{found['match_rate_prior']:.1%}",
+                f"{found['ece_prior']:.3f}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    areas = ", ".join(f"{name} {part['pairs_auc']:.2f}" for name, part in figures["queries"].items())
+    lines += ["", f"Matching and non-matching pairs, area of the cosines: {areas}."]
+    if labels := figures.get("labels"):
+        lines += [
+            "",
+            f"Labels by themselves ({labels['count']:,} of one to three words, one in five true of an image): area "
+            f"{labels['auc']:.3f}, of the cosines alone {labels['pairs_auc']:.3f}; error {labels['ece']:.3f}; stated "
+            f"above 50% are {labels['true_above_half']:.1%} of the true and {labels['false_above_half']:.1%} of the "
+            "false ones.",
+        ]
+    lines += ["", "| what people may type | stated for the best | mean of ten | correct |", "|---|---|---|---|"]
+    lines += [f"| {each.query} | {each.best:.1%} | {each.mean:.1%} | {each.right:.0%} |" for each in typed]
+    return lines
 
 
 def show(found: dict[str, Any]) -> None:

@@ -2,19 +2,12 @@
 
 from pathlib import Path
 
+from tandem.cli.commands.demo import SHOWN
 from tandem.model import Model
 from tandem.sample_photos import sample_photos
 
 # Not the command's own list: to change the demo's words must not change the question.
 LABELS = ("cat", "dog", "person", "flower", "cup of coffee", "temple", "rocket", "car", "beach", "bird")
-SHOWN = {
-    "chelsea.png": "cat",
-    "astronaut.png": "person",
-    "coffee.png": "cup of coffee",
-    "rocket.jpg": "rocket",
-    "china.jpg": "temple",
-    "flower.jpg": "flower",
-}
 
 
 def measure(model: Model) -> dict[str, tuple[str, float]]:

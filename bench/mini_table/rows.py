@@ -66,7 +66,7 @@ def _shown(unit: Unit, values: Sequence[float]) -> str:
         case "percent":
             return " / ".join(f"{100 * value:.1f}" for value in values) + "%"
         case "points":
-            return f"{100 * values[0]:+.1f}"
+            return f"{100 * values[0]:+.2f}"
         case "area":
             return f"{values[0]:.3f}"
         case "photos":

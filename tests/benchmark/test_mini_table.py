@@ -7,6 +7,7 @@ import mini
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from marked_pages import replaced
 from mini_table import everyday, held_out, photos
 from mini_table.rows import ROWS, Found, main_table
 from support.training_toys import NAMES, recipe, write_parquet
@@ -133,7 +134,7 @@ def test_the_table_has_a_column_for_each_model_and_chance_beside_it() -> None:
     lines = main_table(figures, "dev")
     assert [cell.strip() for cell in lines[0].split("|")[2:4]] == ["a", "b"]
     assert [cell.strip() for cell in lines[3].split("|")[2:7]] == ["15.7%", "40.0%", "16%", "45%", "6.6%"]
-    assert [cell.strip() for cell in lines[2].split("|")[2:7]] == ["", "-1.8", "-1.8", "0 or better", ""]
+    assert [cell.strip() for cell in lines[2].split("|")[2:7]] == ["", "-1.80", "-1.8", "0 or better", ""]
     assert len(lines) == 4
     assert len({row.key for row in ROWS}) == len(ROWS)
     (recall,) = main_table({"a": {"recall@1": Found((0.075, 0.085), (0.001, 0.001))}}, "dev")[2:]
@@ -144,12 +145,12 @@ def test_the_table_has_a_column_for_each_model_and_chance_beside_it() -> None:
 def test_the_page_keeps_what_is_around_the_table() -> None:
     begin, end = mini.MARKS
     page = f"before\n\n{begin}\nold\n{end}\nafter\n"
-    once = mini.replaced(page, ["| new |"])
+    once = replaced(page, mini.MARKS, ["| new |"])
     assert once == f"before\n\n{begin}\n\n| new |\n\n{end}\nafter\n"
-    assert mini.replaced(once, ["| new |"]) == once
+    assert replaced(once, mini.MARKS, ["| new |"]) == once
     for wrong in ("no marks", begin, f"{end}{begin}", page + page):
         with pytest.raises(ValueError, match="expected a line"):
-            mini.replaced(wrong, [])
+            replaced(wrong, mini.MARKS, [])
 
 
 def test_columns_are_named_by_what_tells_them_apart() -> None:
