@@ -26,9 +26,9 @@ BLOCK = 2048
 WORDS = 3  # that describe a cluster, at most; the first is its name
 # By so many standard deviations of fit the rarest everyday word, and any other of the built-in words, must be better
 # than the commonest. Chosen with the two bars below on one half of Flickr8k dev (bench/cluster_names.py).
-RAREST, OTHERS = 0.7, 1.0
+RAREST, OTHERS = 0.7, 1.5
 MIN_FIT = 2.0  # standard deviations, less two standard errors: 92% of pairs of an image inside and one outside agree
-MIN_LEAD = 3.25  # standard deviations over words' fits: how far a name stands out of the everyday words
+MIN_LEAD = 3.5  # standard deviations over words' fits: how far a name stands out of the everyday words
 
 
 @dataclass(frozen=True)
