@@ -179,8 +179,31 @@ model.classify([PIL.Image.new("RGB", (80, 60))] * 9, ["a", "b"])
 import openvino
 assert openvino.convert_model is not None
 """
-    loaded = loaded_after(code)
+    loaded = modules_after(code)
     assert "openvino" in loaded
+    assert "openvino_telemetry" not in loaded
+    assert "openvino.tools.ovc" not in loaded  # converters of other formats: 0.1 s of a cold start
+
+
+@pytest.mark.slow
+def test_openvino_converts_after_tandem_imported_it_and_sends_nothing(tmp_path: Path) -> None:
+    """Its converters are imported by the first call."""
+    pytest.importorskip("onnx")
+    code = f"""
+import socket
+def refuse(*_, **__): raise SystemExit("something is sent")
+socket.getaddrinfo = socket.socket.connect = refuse
+import tandem.openvino_import, numpy, onnx, openvino
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+ends = [make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "ab"]
+graph = make_graph([make_node("Relu", ["a"], ["b"])], "relu", ends[:1], ends[1:])
+onnx.save(make_model(graph, opset_imports=[make_opsetid("", 13)], ir_version=8), {str(tmp_path / "relu.onnx")!r})
+for _ in range(2):
+    made = openvino.compile_model(openvino.convert_model({str(tmp_path / "relu.onnx")!r}), "CPU")
+    assert made([numpy.float32([[-1, 2]])])[0].tolist() == [[0.0, 2.0]]
+"""
+    loaded = modules_after(code)
+    assert "openvino.tools.ovc" in loaded
     assert "openvino_telemetry" not in loaded
 
 
