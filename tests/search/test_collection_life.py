@@ -11,6 +11,7 @@ from support import toy
 import tandem
 from tandem import weights
 from tandem.errors import StoreBusyError, StoreError, TandemError
+from tandem.search import identity
 
 pytest_plugins = ["support.photos"]
 
@@ -30,6 +31,28 @@ def test_its_own_model_is_found_again(photos: tandem.Collection) -> None:
     again = tandem.open(photos.url)
     assert again.search("a cat", k=2).hits == photos.search("a cat", k=2).hits
     assert again.search("a cat").fingerprint == photos.model.fingerprint
+
+
+def test_other_weights_under_the_same_name_are_told_from_another_model(tmp_path: Path, image_folder: Path) -> None:
+    """To leave the model out would not help."""
+    folder, url = tmp_path / "m", tmp_path / "c.tandem"
+    weights.write(toy.checkpoint(name="m"), folder, "tandem")
+    tandem.open(url, folder).add(image_folder)
+    weights.write(toy.checkpoint(name="m", seed=5), folder, "tandem", overwrite=True)
+    with pytest.raises(StoreError, match=r"which has other weights now, .*: embed its photos again: ") as refused:
+        tandem.open(url).search("a cat")
+    assert str(refused.value).endswith(f": tandem migrate {url} --model {folder}")
+
+
+def test_a_collection_of_an_earlier_edition_says_how_to_go_on() -> None:
+    """Of the model that ships, whose name is the same in every edition; the command is complete."""
+    model = tandem.load()
+    notes = {"model_name": model.name, "model_fingerprint": "0" * 64}
+    with pytest.raises(StoreError, match="which has other weights now") as refused:
+        identity.check_model("c.tandem", notes, model, model.config.embed_dim)
+    assert str(refused.value).endswith(": tandem migrate c.tandem --model tandem-mini")
+    with pytest.raises(StoreError, match=r"of ViT-B/32 \(0{12}\), not of tandem-mini"):
+        identity.check_model("c.tandem", notes | {"model_name": "ViT-B/32"}, model, model.config.embed_dim)
 
 
 def test_a_missing_model_is_named(tmp_path: Path, image_folder: Path) -> None:

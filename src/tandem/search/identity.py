@@ -173,12 +173,18 @@ def _refuse_by_name(url: str, notes: Mapping[str, str], given: str | Path) -> No
 
 def _another(url: str, notes: Mapping[str, str], name: str, source: str) -> str:
     """`source` is what loads the other model; empty for the one that ships inside."""
+    from tandem.model import SHIPPED
     from tandem.weights.published import known_name
 
     made_with = notes.get("model_name", "an unknown model")
     loaded_from = notes.get("model_source", "") if known_name(made_with) is None else ""
     theirs = _called(made_with, loaded_from, notes.get("model_fingerprint", "")[:12])
-    command = f"tandem migrate {shlex.quote(url)}" + (f" --model {shlex.quote(source)}" if source else "")
+    command = f"tandem migrate {shlex.quote(url)} --model {shlex.quote(source or SHIPPED.name)}"
+    # A later edition of the model that ships, or a folder that was overwritten.
+    if (notes.get("model_source") or "") == source and (source or made_with == SHIPPED.name):
+        return (
+            f"{url} holds vectors of {theirs}, which has other weights now, {name}: embed its photos again: {command}"
+        )
     return f"{url} holds vectors of {theirs}, not of {name}: leave the model out, or move the collection: {command}"
 
 
