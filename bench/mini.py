@@ -96,9 +96,8 @@ def print_table(arguments: argparse.Namespace) -> None:
     if arguments.write and arguments.split != "test":
         raise SystemExit("--write: what is published is measured on test; add --split test")
     if arguments.write:
-        replaced(
-            arguments.write.read_text(encoding="utf-8"), MARKS, []
-        )  # refuses a page before the minute that it takes
+        # Refuses a page before the minute that it takes.
+        replaced(arguments.write.read_text(encoding="utf-8"), MARKS, [])
     kept = held_out.read_kept(held_out.labelled_sources(arguments.recipe), arguments.data)
     folders: list[str | None] = arguments.model or [None]
     names = column_names([folder or SHIPPED.name for folder in folders])

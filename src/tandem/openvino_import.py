@@ -27,21 +27,19 @@ from openvino import Node, PartialShape, Type
 ov = openvino
 op = openvino.opset15
 
-_TELEMETRY = "openvino_telemetry"
-
 __all__ = ["Node", "PartialShape", "Type", "op", "ov"]
 
 
 def _convert_model(*arguments: Any, **settings: Any) -> Any:
     """`openvino.convert_model`, which takes its place when it is called for the first time."""
-    absent = _TELEMETRY not in sys.modules
+    absent = "openvino_telemetry" not in sys.modules
     if absent:
-        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         from openvino.tools.ovc import convert_model
     finally:
         if absent:
-            del sys.modules[_TELEMETRY]
+            del sys.modules["openvino_telemetry"]
     openvino.convert_model = convert_model
     return convert_model(*arguments, **settings)
 

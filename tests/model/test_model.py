@@ -20,18 +20,6 @@ from tandem.errors import EngineError, ImageError, TandemError, TextError
 from tandem.image import load_image, preprocess
 from tandem.model import Model, load
 
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    checkpoint = toy.checkpoint()
-    return Model(checkpoint, engine.build(checkpoint.config, checkpoint.tensors))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> list[Path]:
-    return toy.write_images(tmp_path / "photos", 5)
-
-
 # --- images ------------------------------------------------------------------------------------------------------
 
 

@@ -10,22 +10,11 @@ import pytest
 from support import toy
 
 import tandem
-from tandem import engine, prompts, weights
+from tandem import prompts, weights
 from tandem.class_vectors import CACHED_LABEL_SETS
 from tandem.errors import TandemError, TextError
 from tandem.model import Model, load
 from tandem.tokenizer import Tokenizer
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    checkpoint = toy.checkpoint()
-    return Model(checkpoint, engine.build(checkpoint.config, checkpoint.tensors))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> list[Path]:
-    return toy.write_images(tmp_path / "photos", 5)
 
 
 def test_an_ensemble_is_normalised_averaged_normalised(model: Model) -> None:

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from support.browsing import VIEWS, announced, fresh_page, leave_image, name_groups, names, search, tiles
+from support.browsing import VIEWS, announced, fresh_page, leave_image, names, numbered, search, tiles
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
@@ -154,7 +154,7 @@ def test_motion(browser: Any, url: str, motion: str) -> None:
         page.goto("/#/?q=a+cat")
         page.locator(".ghosts").wait_for()
         assert (page.evaluate("document.getAnimations().length") == 0) == (motion == "reduce")
-        page.route("**/v1/map", name_groups)
+        page.route("**/v1/map", numbered)
         page.goto("/#/map")
         page.locator(".cluster").first.wait_for()
         steps = page.evaluate(

@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +130,23 @@ def until(page: Any, expression: str, arg: object = None, within_s: float = 15) 
         page.wait_for_timeout(30)
 
 
-def name_groups(route: Any) -> None:
-    """The map as it is, but every group has a name, whatever the model makes of it."""
-    answer = route.fetch()
-    document = answer.json()
-    for place, cluster in enumerate(document["clusters"]):
-        cluster.update(name=str(place), words=[str(place)])  # short, so that it is seen near the edge, too
-    route.fulfill(response=answer, json=document)
+def with_names(words: Callable[[int], list[str]]) -> Callable[[Any], None]:
+    """Answers with the map as it is, but for the words of each group, by its place, the name first; none: no name."""
+
+    def answer(route: Any) -> None:
+        found = route.fetch()
+        if found.status != 200:  # it is being made
+            return route.fulfill(response=found)
+        document = found.json()
+        for place, cluster in enumerate(document["clusters"]):
+            chosen = words(place)
+            cluster.update(name=next(iter(chosen), None), words=chosen)
+        return route.fulfill(response=found, json=document)
+
+    return answer
+
+
+numbered = with_names(lambda place: [str(place)])  # short, so that names are seen near the edge, too
 
 
 def frames(page: Any, count: int = 4) -> None:
