@@ -18,14 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tandem
-from tandem.prompts import fill
+from tandem.prompts import fill, read_vocabulary
 from tandem.scores.scoring import LabelCoefficients
 from tandem.search.calibration import agreement
 from tandem.search.calibration.calibrate import auc
 from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
 from tandem.search.calibration.label_fitting import fit_labels, label_counts
 from tandem.search.calibration.trials import LabelledQueries
-from tandem.search.exploring.clusters import read_vocabulary
 
 # The least agreement of the words that a label begins and ends with, and whether it must be in the English vocabulary.
 RULES = {

@@ -12,6 +12,7 @@ from tandem.errors import TextError, did_you_mean
 from tandem.files import user_path
 
 SLOT = "{}"
+VOCABULARY = Path(__file__).parent / "assets" / "vocabulary.txt"
 MOST_BYTES = 2**26  # of a file of labels
 DEFAULT_TEMPLATE = "a photo of a {}."
 ENGLISH = "en"
@@ -238,6 +239,11 @@ def read_labels(path: Path) -> Labels:
         return _labels_of_json(content, str(path))
     stripped = (line.strip() for line in content.splitlines())
     return check_labels((line for line in stripped if line and not line.startswith("#")), str(path))
+
+
+def read_vocabulary() -> list[str]:
+    """The words that come with Tandem: names of things, for clusters, calibrations and measurements."""
+    return list(read_labels(VOCABULARY))
 
 
 def _labels_of_csv(content: str, source: str) -> Labels:

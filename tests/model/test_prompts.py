@@ -156,3 +156,9 @@ def test_the_name_of_a_language_is_answered_with_its_code() -> None:
     with pytest.raises(TextError, match=r"expected a code such as de or pt-BR, got 'german'; did you mean 'de'\?$"):
         prompts.templates("german")
     assert set(prompts._CODES.values()) == set(prompts.languages())
+
+
+def test_our_vocabulary_is_clean() -> None:
+    words = prompts.read_vocabulary()
+    assert len(words) > 1000
+    assert all(word == word.strip() and len(word) < 24 for word in words)

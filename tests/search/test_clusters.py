@@ -1,7 +1,5 @@
 """Clusters: found again where they were made, and the same each time."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from test_duplicates import near, scattered
@@ -73,12 +71,3 @@ def test_each_cluster_keeps_eight_images() -> None:
         sorted(f"{i:02d}" for i in order[order < 12])[:8],
         sorted(f"{i:02d}" for i in order[order >= 12])[:8],
     ]
-
-
-def test_our_vocabulary_is_clean_and_a_file_may_replace_it(tmp_path: Path) -> None:
-    words = clusters.read_vocabulary()
-    assert len(words) > 1000
-    assert all(word == word.strip() and len(word) < 24 for word in words)
-    file = tmp_path / "words.txt"
-    file.write_text("# mine\ncat\n\n dog \n")
-    assert clusters.read_vocabulary(file) == ["cat", "dog"]

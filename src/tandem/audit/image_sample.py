@@ -23,8 +23,7 @@ from tandem.errors import DataError, ImageError
 from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES, Limits, load_image
 from tandem.pixels import as_rgb
-from tandem.prompts import DEFAULT_TEMPLATE
-from tandem.search.exploring.clusters import read_vocabulary
+from tandem.prompts import DEFAULT_TEMPLATE, read_vocabulary
 
 OF_EACH = 12  # drawn images of each thing
 LIMIT = 200  # images of a user, unless another number is asked for

@@ -18,9 +18,9 @@ from tandem.errors import DataError, ImageError
 from tandem.files import user_path
 from tandem.image import ImageSource, load_image
 from tandem.model import Model
+from tandem.prompts import read_vocabulary
 from tandem.quantize.calibration import Batch
 from tandem.sample_photos import sample_photos
-from tandem.search.exploring.clusters import read_vocabulary
 
 LEAST_IMAGES, LEAST_TEXTS = 30, 30
 _MOST = (128, 1000, 1000)  # images in each part, and texts

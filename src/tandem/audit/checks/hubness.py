@@ -8,8 +8,7 @@ from tandem.audit.estimates import difference, share
 from tandem.audit.protocol import About, Finding, Findings, Subject, Table
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Statistic, bootstrap
-from tandem.prompts import DEFAULT_TEMPLATE
-from tandem.search.exploring.clusters import read_vocabulary
+from tandem.prompts import DEFAULT_TEMPLATE, read_vocabulary
 
 ABOUT = About(
     title="Hubness: words that answer everything",

@@ -64,13 +64,13 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tandem import plots
+    from tandem import plots, prompts
     from tandem.cli.explore_files import MapFile, write_duplicates
-    from tandem.search.exploring import clusters, duplicates
+    from tandem.search.exploring import duplicates
     from tandem.search.exploring.explore import explore
 
     duplicates.check_threshold(arguments.duplicates)
-    words = clusters.read_vocabulary(user_path(arguments.vocabulary)) if arguments.vocabulary else None
+    words = list(prompts.read_labels(user_path(arguments.vocabulary))) if arguments.vocabulary else None
     folder, where = user_path(arguments.out), arguments.where
     if folder.exists() and not folder.is_dir():
         raise TandemError(f"--out {arguments.out}: expected a folder, got a file")

@@ -18,7 +18,7 @@ from tandem.answer import Failure
 from tandem.errors import DataError, ImageError
 from tandem.image import load_image
 from tandem.model import Model
-from tandem.prompts import fill
+from tandem.prompts import fill, read_vocabulary
 from tandem.samples import (
     CAPTION_KEYS,
     TAR_IMAGE_SUFFIXES,
@@ -33,7 +33,6 @@ from tandem.samples import (
 from tandem.scores.relevance import log_length, number_of_words
 from tandem.search.calibration.agreement import alike, coverage, labels, phrases, true_of, unsaid
 from tandem.search.calibration.trials import LabelledQueries
-from tandem.search.exploring.clusters import read_vocabulary
 from tandem.tar_files import tar_groups, tar_members
 
 MAX_IMAGES, MAX_CAPTIONS, MAX_OUT_OF_DOMAIN = 1000, 5, 1000  # more make no better fit: it has a handful of numbers

@@ -8,15 +8,12 @@ Shapes: n vectors, c clusters, d dimensions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem import prompts
 from tandem.arrays import Vectors
 
-VOCABULARY = Path(__file__).parents[2] / "assets" / "vocabulary.txt"
 ROUNDS, RESTARTS = 25, 3
 MOST_CLUSTERS = 100  # by itself; a map with more names cannot be read
 REPRESENTATIVES = 8
@@ -88,8 +85,3 @@ class Census:
     def coherence(self) -> NDArray[np.float64]:
         """Mean cosine of a cluster's members to its centre, [c]."""
         return np.asarray(self.totals / np.maximum(self.sizes, 1))
-
-
-def read_vocabulary(path: Path | None = None) -> list[str]:
-    """The words for names: a user's file with one per line, or the built-in list."""
-    return list(prompts.read_labels(path or VOCABULARY))

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from tandem import prompts
 from tandem.arrays import Vectors
-from tandem.search.exploring.clusters import read_vocabulary
 
 EVERYDAY = Path(__file__).parents[2] / "assets" / "everyday_words.txt"
 # The bare word names clusters slightly better with tandem-mini's first edition; others are trained on the usual prompt.
@@ -49,7 +48,7 @@ def candidates(vocabulary: Sequence[str] | None = None) -> Candidates:
     everyday = prompts.read_labels(EVERYDAY)
     place = np.arange(len(everyday)) / len(everyday)
     if vocabulary is None:
-        others = [word for word in read_vocabulary() if word not in set(everyday)]
+        others = [word for word in prompts.read_vocabulary() if word not in set(everyday)]
         handicap = np.concatenate([RAREST * place, np.full(len(others), OTHERS)])
     else:
         others = [word for word in vocabulary if word not in set(everyday)]
