@@ -50,8 +50,8 @@ def test_it_says_which_photos_it_takes_for_something_else(tandem: Run, model_fol
 
 def test_nothing_is_wrong_where_all_photos_are_right() -> None:
     right = list(demo.SHOWN.values())
-    assert demo.errors(list(demo.SHOWN), right) == []
-    assert demo.errors(list(demo.SHOWN), ["dog", *right[1:]]) == [("chelsea.png", "dog", "cat")]
+    assert demo.misclassified(list(demo.SHOWN), right) == []
+    assert demo.misclassified(list(demo.SHOWN), ["dog", *right[1:]]) == [("chelsea.png", "dog", "cat")]
 
 
 def test_the_commands_that_demo_prints_work_as_printed(

@@ -110,24 +110,24 @@ def test_a_common_word_comes_before_a_rare_one_that_fits_a_little_better(heaps: 
     fits = fit(images, which, 3, all_meanings, EVERYDAY)
     ahead = float(fits[0, EVERYDAY] - fits[0, 0])
     assert ahead > 0
-    for handicap, wanted in ((ahead * 0.9, "abyssinian"), (ahead * 1.1, "cat")):
-        chosen = Candidates(words, EVERYDAY, np.append(np.zeros(EVERYDAY), handicap))
+    for penalty, wanted in ((ahead * 0.9, "abyssinian"), (ahead * 1.1, "cat")):
+        chosen = Candidates(words, EVERYDAY, np.append(np.zeros(EVERYDAY), penalty))
         assert name(images, which, 3, chosen, all_meanings)[0][0] == wanted
 
 
 def test_the_built_in_words_are_common_first_and_a_users_are_equal() -> None:
     ours, theirs = candidates(), candidates(["dog", "greyhound"])
-    everyday = ours.words[: ours.everyday]
-    assert everyday == theirs.words[: theirs.everyday]
+    everyday = ours.words[: ours.everyday_count]
+    assert everyday == theirs.words[: theirs.everyday_count]
     assert len(set(everyday)) == len(everyday) > 300
     assert len(set(ours.words)) == len(ours.words) > 1300
-    place = {word: ours.handicap[index] for index, word in enumerate(ours.words)}
+    place = {word: ours.penalty[index] for index, word in enumerate(ours.words)}
     assert place["man"] < place["dog"] < place["lion"] < place["greyhound"]
-    assert (np.diff(ours.handicap) >= 0).all()
-    usable = {word for word, handicap in zip(theirs.words, theirs.handicap, strict=True) if handicap == 0}
+    assert (np.diff(ours.penalty) >= 0).all()
+    usable = {word for word, penalty in zip(theirs.words, theirs.penalty, strict=True) if penalty == 0}
     assert usable == {"dog", "greyhound"}
-    assert len(theirs.words) == theirs.everyday + 1
-    assert np.isinf(theirs.handicap[: theirs.everyday]).sum() == theirs.everyday - 1
+    assert len(theirs.words) == theirs.everyday_count + 1
+    assert np.isinf(theirs.penalty[: theirs.everyday_count]).sum() == theirs.everyday_count - 1
 
 
 def test_a_users_words_are_the_only_names(heaps: tuple[Vectors, np.ndarray]) -> None:

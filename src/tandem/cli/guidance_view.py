@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 FIRST_LINE_S, LINE_EVERY_S = 5.0, 30.0  # seconds after which a run that nobody watches says how far it is
 
 
-class Lines:
-    """A run on standard error: one line, renewed, in a terminal; elsewhere a line now and then. Nothing with -q."""
+class ProgressLines:
+    """The progress of a run on standard error: one line, rewritten, in a terminal; elsewhere a line now and then.
+
+    Nothing with -q.
+    """
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
         self.is_live = sys.stderr.isatty()
         self.due_at = 0.0
 
-    def __enter__(self) -> "Lines":
+    def __enter__(self) -> "ProgressLines":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -41,8 +44,8 @@ class Lines:
     def step(self, at: "GuidanceStep") -> None:
         if self.is_live or (time.monotonic() >= self.due_at and at.step < at.steps):
             self.due_at = time.monotonic() + LINE_EVERY_S
-            left = left_of(at.seconds_left) if at.seconds_left or at.step == at.steps else "the time is up"
-            self._say(f"step {at.step:,} of {at.steps:,}, {judgement(at.judged)}, {left}")
+            left = _left(at.seconds_left) if at.seconds_left or at.step == at.steps else "the time is up"
+            self._say(f"step {at.step:,} of {at.steps:,}, {_judged(at.judged)}, {left}")
 
     def close(self) -> None:
         if self.is_live and not terminal.is_quiet():
@@ -62,21 +65,22 @@ class Lines:
             terminal.echo(text)
 
 
-def steps_of(count: int) -> str:
+def _steps(count: int) -> str:
     return terminal.count_of(count, "step", "steps")
 
 
-def left_of(seconds: float) -> str:
+def _left(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02} left"
 
 
-def judgement(judged: Any) -> str:
+def _judged(judged: Any) -> str:
     ranked = "" if judged.rank is None else f", rank {judged.rank} of {judged.among}"
     return f"similarity {judged.similarity:.3f}{ranked}"
 
 
 def report(guided: "Guided", target: Path, state_file: Path, arguments: argparse.Namespace) -> None:
+    """Print how the run ended, as JSON where that is asked for; and how to go on, where it was stopped."""
     steps, total = guided.after.step, guided.settings.steps
     if arguments.json:
         terminal.print_json(
@@ -95,7 +99,7 @@ def report(guided: "Guided", target: Path, state_file: Path, arguments: argparse
         )
         return
     terminal.print_result(
-        f"{target}: {judgement(guided.after)} (before: {judgement(guided.before)}), {steps_of(steps)} in "
+        f"{target}: {_judged(guided.after)} (before: {_judged(guided.before)}), {_steps(steps)} in "
         f"{guided.seconds:.0f} s"
     )
     if guided.after.rank not in (None, 1):
@@ -108,6 +112,6 @@ def report(guided: "Guided", target: Path, state_file: Path, arguments: argparse
             )
         model = f" --model {shlex.quote(arguments.model)}" if arguments.model else ""
         terminal.echo(
-            f"stopped after {steps:,} of {steps_of(total)}; to go on: {terminal.program()} guide --resume "
+            f"stopped after {steps:,} of {_steps(total)}; to go on: {terminal.program()} guide --resume "
             f"{shlex.quote(str(target))}{model}"
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Rankings: TypeAlias = dict[str, tuple[SearchHit, ...]]
 
 LABELS = ["cat", "dog", "person", "flower", "cup of coffee", "temple", "rocket", "car", "beach", "bird"]
-SHOWN = {
+SHOWN = {  # the right label of each sample photo
     "chelsea.png": "cat",
     "astronaut.png": "person",
     "coffee.png": "cup of coffee",
@@ -140,8 +140,8 @@ def show(answer: "Answer", rankings: "Rankings") -> None:
         out.print(grid)
     # Rich fills cells up with spaces, which files and pipes keep.
     out.print(Text.from_ansi("\n".join(line.rstrip() for line in drawn.get().splitlines())))
-    if wrong := errors(answer.sources, answer.best):
-        out.print(Text(f"  {told_errors(wrong, len(answer.sources))}\n", style=terminal.QUIET))
+    if wrong := misclassified(answer.sources, answer.best):
+        out.print(Text(f"  {errors_line(wrong, len(answer.sources))}\n", style=terminal.QUIET))
     out.print(Text("Which photo fits the words?\n", style="bold underline"))
     query_cells = max(map(len, rankings))
     shown = max(1, min(3, (out.width - query_cells - 5) // 16))
@@ -156,7 +156,7 @@ def show(answer: "Answer", rankings: "Rankings") -> None:
 
 
 def as_document(answer: "Answer", rankings: "Rankings") -> dict[str, Any]:
-    """The shape of `classify --json`, the photos that were taken for something else, and the rankings."""
+    """The shape of `classify --json`, the misclassified photos, and the rankings."""
     searches = [
         {
             "query": query,
@@ -165,19 +165,20 @@ def as_document(answer: "Answer", rankings: "Rankings") -> dict[str, Any]:
         for query, hits in rankings.items()
     ]
     wrong = [
-        {"image": name, "best": label, "shown": shown} for name, label, shown in errors(answer.sources, answer.best)
+        {"image": name, "best": label, "shown": shown}
+        for name, label, shown in misclassified(answer.sources, answer.best)
     ]
     return {**answer.as_dict(), "wrong": wrong, "searches": searches}
 
 
-def errors(sources: Sequence[str], best: Sequence[str]) -> list[tuple[str, str, str]]:
-    """The photos that were taken for something else: name, best label, what is on it."""
+def misclassified(sources: Sequence[str], best: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The photos whose best label is wrong: file name, best label, right label."""
     named = [(Path(source).name, label) for source, label in zip(sources, best, strict=True)]
     return [(name, label, SHOWN[name]) for name, label in named if label != SHOWN[name]]
 
 
-def told_errors(wrong: list[tuple[str, str, str]], photos: int) -> str:
-    """One sentence: how many are wrong, and which."""
+def errors_line(wrong: Sequence[tuple[str, str, str]], photos: int) -> str:
+    """`1 of 6 wrong: chelsea.png is a cat, not a dog`."""
     listed = ", ".join(f"{name} is a {shown}, not a {label}" for name, label, shown in wrong)
     return f"{len(wrong)} of {photos} wrong: {listed}"
 

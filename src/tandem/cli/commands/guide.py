@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.cli import stop_signals, targets, terminal
 from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
 from tandem.cli.exit_codes import DONE, INTERRUPTED, TRY_AGAIN
-from tandem.cli.guidance_view import Lines, report
+from tandem.cli.guidance_view import ProgressLines, report
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.model import add_model, load_model
 from tandem.errors import TandemError
@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
                 write_state(at.state(), state_file)
                 saved_at = time.monotonic()
 
-        with Lines(arguments.seconds) as lines:
+        with ProgressLines(arguments.seconds) as lines:
             try:
                 guided = _guided(
                     model, asked, resumed, seconds=arguments.seconds, callback=on_step, on_start=lines.start

@@ -23,8 +23,8 @@ EVERYDAY = Path(__file__).parents[2] / "assets" / "everyday_words.txt"
 TEMPLATES = ("{}", prompts.DEFAULT_TEMPLATE)
 BLOCK = 2048
 WORDS = 3  # that describe a cluster, at most; the first is its name
-# By so many standard deviations of fit the rarest everyday word, and any other of the built-in words, must be better
-# than the commonest. Chosen with the two bars below on one half of Flickr8k dev (bench/cluster_names.py).
+# Penalties, in standard deviations of fit, of the rarest everyday word and of any other built-in word; the commonest
+# has none. Chosen with the two bars below on one half of Flickr8k dev (bench/cluster_names.py).
 RAREST, OTHERS = 0.7, 1.5
 MIN_FIT = 2.0  # standard deviations, less two standard errors: 92% of pairs of an image inside and one outside agree
 MIN_LEAD = 3.5  # standard deviations over words' fits: how far a name stands out of the everyday words
@@ -34,27 +34,27 @@ MIN_LEAD = 3.5  # standard deviations over words' fits: how far a name stands ou
 class Candidates:
     """Words that names are chosen from, and the everyday words that they have to stand out of.
 
-    `words` [w] begin with the everyday words, `everyday` of them. `handicap` [w] is taken off a word's fit; it
-    is infinite for words that only serve the comparison.
+    `words` [w] begin with the everyday words, `everyday_count` of them. `penalty` [w] is subtracted from a word's fit;
+    it is infinite for words that only serve the comparison.
     """
 
     words: tuple[str, ...]
-    everyday: int
-    handicap: NDArray[np.float64]
+    everyday_count: int
+    penalty: NDArray[np.float64]
 
 
 def candidates(vocabulary: Sequence[str] | None = None) -> Candidates:
     """The words of a user's vocabulary, none before another, or the built-in ones, common words first (None)."""
     everyday = prompts.read_labels(EVERYDAY)
-    place = np.arange(len(everyday)) / len(everyday)
+    rarity = np.arange(len(everyday)) / len(everyday)  # the list is in order of frequency
     if vocabulary is None:
         others = [word for word in prompts.read_vocabulary() if word not in set(everyday)]
-        handicap = np.concatenate([RAREST * place, np.full(len(others), OTHERS)])
+        penalty = np.concatenate([RAREST * rarity, np.full(len(others), OTHERS)])
     else:
         others = [word for word in vocabulary if word not in set(everyday)]
-        handicap = np.zeros(len(everyday) + len(others))
-        handicap[: len(everyday)][[word not in set(vocabulary) for word in everyday]] = np.inf
-    return Candidates((*everyday, *others), len(everyday), handicap)
+        penalty = np.zeros(len(everyday) + len(others))
+        penalty[: len(everyday)][[word not in set(vocabulary) for word in everyday]] = np.inf
+    return Candidates((*everyday, *others), len(everyday), penalty)
 
 
 def name(
@@ -62,37 +62,38 @@ def name(
 ) -> list[tuple[str, ...]]:
     """The words that set each of `count` clusters of a sample [n d] apart, its name first; none if none clearly do.
 
-    A name's fit, less two standard errors, is at least `MIN_FIT`, and less its handicap it stands `MIN_LEAD` standard
-    deviations above the mean everyday word. Several clusters may have one name: there may be two groups of dogs.
+    clusters [n]: that of each image. A name's fit, less two standard errors, is at least `MIN_FIT`; its fit, less its
+    penalty, stands `MIN_LEAD` standard deviations above the mean everyday word. Several clusters may have one name:
+    there may be two groups of dogs.
     """
-    fits = fit(sample, clusters, count, word_vectors, chosen_from.everyday)
+    fits = fit(sample, clusters, count, word_vectors, chosen_from.everyday_count)
     sizes = np.bincount(clusters, minlength=count)
     with np.errstate(divide="ignore"):
         error = np.sqrt(1 / sizes + 1 / (len(sample) - sizes))[:, None]  # infinite where there is nothing to compare
-    usable = np.isfinite(chosen_from.handicap)
-    scores = fits - np.where(usable, chosen_from.handicap, 0)  # [c w]
-    everyday = scores[:, : chosen_from.everyday]
+    usable = np.isfinite(chosen_from.penalty)
+    scores = fits - np.where(usable, chosen_from.penalty, 0)  # [c w]
+    everyday = scores[:, : chosen_from.everyday_count]
     spread = np.maximum(everyday.std(axis=1, keepdims=True), 1e-12)
     lead = (scores - everyday.mean(axis=1, keepdims=True)) / spread
     clear = usable & (fits - 2 * error >= MIN_FIT) & (lead >= MIN_LEAD)
     described = []
     for cluster in range(count):
         order = np.argsort(-np.where(usable, scores[cluster], -np.inf), kind="stable")[:WORDS].tolist()
-        # Where the best word is not clear, the cluster has no name: it is none of the words behind it.
+        # Where the best word is not clear, the cluster has no name: none of the words behind it stands in.
         described.append(tuple(chosen_from.words[word] for word in takewhile(clear[cluster].__getitem__, order)))
     return described
 
 
 def fit(
-    sample: Vectors, clusters: NDArray[np.int32], count: int, word_vectors: Vectors, everyday: int
+    sample: Vectors, clusters: NDArray[np.int32], count: int, word_vectors: Vectors, everyday_count: int
 ) -> NDArray[np.float64]:
     """How well each word [w d] fits each cluster of a sample [n d]: Cohen's d, [c w]; 0 with nothing to compare.
 
     The difference between the mean score inside and outside, over the root of the mean of the two variances. A score is
-    the cosine to the word, less the mean over the first `everyday` words: what an image has in common with all words is
-    of no word.
+    the cosine to the word, less the mean over the first `everyday_count` words: what an image has in common with every
+    word says nothing about any of them.
     """
-    words = word_vectors - word_vectors[:everyday].mean(axis=0)
+    words = word_vectors - word_vectors[:everyday_count].mean(axis=0)
     middle = sample.mean(axis=0)
     sums, squares = (np.zeros((count, len(words))) for _ in range(2))
     for begin in range(0, len(sample), BLOCK):
