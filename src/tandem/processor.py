@@ -33,7 +33,7 @@ def has_bfloat16() -> bool:
 
 
 def emulates_bfloat16() -> bool:
-    """Whether it says its instructions, and none that multiplies bfloat16, which is slower than float32 then."""
+    """Whether its instructions are known and none multiplies bfloat16, which is then emulated, slower than float32."""
     return bool(processor_flags()) and not has_bfloat16()
 
 

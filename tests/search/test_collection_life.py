@@ -128,7 +128,7 @@ def test_prune_of_an_empty_folder_says_how_to_remove_its_photos(photos: tandem.C
         path.unlink()
     with pytest.raises(TandemError, match="no images in this folder") as refused:
         photos.add(image_folder, prune=True)
-    assert str(refused.value).endswith("nothing was removed: to take out images, Collection.delete with their ids")
+    assert str(refused.value).endswith("nothing was removed: to take out images, call Collection.delete with their ids")
     with pytest.raises(TandemError, match="no images in this folder") as refused:
         photos.add(image_folder)
     assert "remove" not in str(refused.value)

@@ -90,14 +90,14 @@ class NoImagesError(TandemError):
 
 
 class NothingPrunedError(NoImagesError):
-    """The same where pruning was asked for: the images of a source that is empty now stay in the collection.
+    """A source to prune holds no images any more: those of the collection stay, since its disk may not be mounted.
 
-    `reason` is the message without the advice that applies to Python only.
+    `reason` is the message without the advice for Python, for interfaces that have advice of their own.
     """
 
     def __init__(self, reason: str) -> None:
         self.reason = f"{reason}; nothing was removed"
-        super().__init__(f"{self.reason}: to take out images, Collection.delete with their ids")
+        super().__init__(f"{self.reason}: to take out images, call Collection.delete with their ids")
 
 
 class SourceNotFoundError(TandemError):

@@ -129,7 +129,7 @@ class ImageDescription(Protocol):
         """What it is, in a phrase for people."""
 
     def deepened(self, like: object) -> "ImageDescription":
-        """This tower with the blocks of another that can be added to it, since new ones start as identity."""
+        """This tower with as many blocks as another, where new ones can start as identity; else unchanged."""
 
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a layer lie; 0 is the embedding or the stem."""
