@@ -25,7 +25,8 @@ from tandem.evaluate.splits import hold_out
 from tandem.image import read_bytes
 from tandem.train.measuring import Elsewhere, HeadOutcomes, measure, model_of
 from tandem.train.recipe import Recipe, from_dict
-from tandem.train.run.fine_tuned import CHOSEN_BY, FINE_TUNED, WISE_FT, ZERO_SHOT
+from tandem.train.run.assembly import MODEL
+from tandem.train.run.fine_tuned import CHOSEN_BY, WISE_FT, ZERO_SHOT
 from tandem.train.run.loop import train
 from tandem.train.wise_ft import ALPHAS, between, read_curve, read_model_with_head
 
@@ -75,7 +76,7 @@ def fine_tune(
     run = {"steps": steps, "batch": batch_size, "rate": learning_rate}
     recipe = _recipe(model_source, train_dataset.name, folder, chosen, seed, run, bool(len(out)), overrides or {})
     train(recipe)
-    zero_shot, fine_tuned = (read_model_with_head(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
+    zero_shot, fine_tuned = (read_model_with_head(folder / name) for name in (ZERO_SHOT, MODEL))
     if len(zero_shot.head.classes) != len(order):
         raise DataError(f"{train_dataset.name}: two classes have the same names, apart from spaces: rename one")
     alpha = float(read_model_with_head(folder / WISE_FT).head.card["alpha"])

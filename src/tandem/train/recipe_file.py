@@ -16,7 +16,7 @@ from tandem.files import user_path
 from tandem.train import toml
 from tandem.train.recipe import Init, Recipe, from_dict
 
-# What is said of the machine, the place of the data or the log holds for each recipe of a chain.
+# Overrides that hold for each recipe of a chain: they say where it runs, where its data is and what it reports.
 SHARED = (
     "data_root", "device", "workers", "cache_images", "cache_folder", "log_every_steps", "log", "remote", "resume",
 )  # fmt: skip
@@ -55,6 +55,7 @@ def read_chain(path: Path, overrides: Sequence[str] = ()) -> list[RecipeFile]:
 
 
 def _chain(path: Path, overrides: Sequence[str], beside: str, later: list[Path]) -> list[RecipeFile]:
+    """beside: the folder of the run that comes after, if one does. later: the recipes that wait for this one."""
     _refuse_circle(path, later, "init.recipe")
     values = _values(path, overrides, [])
     if beside and isinstance(own := values.get("folder"), str):
@@ -84,15 +85,15 @@ def _values(path: Path, overrides: Sequence[str], takers: list[Path]) -> dict[st
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    said = copy.deepcopy(values)
-    _override(path, said, overrides)
-    if "data_from" not in said:
-        return said
-    other = _values(_beside(path, said["data_from"], "data_from"), (), [*takers, path])
-    if "batch_size" in said:
+    overridden = copy.deepcopy(values)
+    _override(path, overridden, overrides)
+    if "data_from" not in overridden:
+        return overridden
+    other = _values(_beside(path, overridden["data_from"], "data_from"), (), [*takers, path])
+    if "batch_size" in overridden:
         other["data"] = _weighted(other.get("data"))
     values = {**{key: other[key] for key in _TAKEN if key in other}, **values}
-    _override(path, values, overrides)  # of what is taken, too
+    _override(path, values, overrides)  # again: they may change what is taken
     del values["data_from"]
     return values
 

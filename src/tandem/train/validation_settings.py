@@ -41,3 +41,8 @@ class Interpolation:
     alphas: tuple[Share, ...] = ()  # those that are measured; `validation.best` chooses one. None: the last weights
     statistics_images: NonNegative = 8192  # for batch-norm statistics, measured again in between; 0: averaged ones
     at_least: dict[str, float] = field(default_factory=dict)  # the least values of measures that may be chosen
+
+    @property
+    def distinct_alphas(self) -> list[float]:
+        """Each alpha once, in ascending order: as they are measured."""
+        return sorted(set(self.alphas))

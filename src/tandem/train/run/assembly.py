@@ -40,6 +40,7 @@ from tandem.train.step.optimiser import build_optimiser
 from tandem.train.wise_ft import ModelWithHead, write_model_with_head
 from tandem.weights import Checkpoint, fingerprint, write
 
+MODEL = "model"  # the folder of the model that a run ends with, beside its checkpoints
 IMAGES_PER_PASS, TEXTS_PER_PASS = 250, 500  # in validation, on each process
 
 
@@ -226,7 +227,7 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
 
 
 def precision_warnings(recipe: Recipe, device: torch.device) -> list[str]:
-    """bfloat16 where nothing multiplies it."""
+    """A warning where the run computes in bfloat16 on a processor that emulates it."""
     if recipe.precision != "bfloat16" or device.type != "cpu" or not emulates_bfloat16():
         return []
     return [f'{processor_name()} has no bfloat16 instructions and emulates them: precision = "float32" is faster here']

@@ -77,23 +77,24 @@ def _remaining(
 ) -> tuple[Sequence[RecipeFile], Path | None]:
     """The recipes still to be run, the last one at least, and the model that the first of them starts from."""
     *before, last = chain
-    found = None
+    newest = None
     if processes.is_main:
-        ended = [(i, finished_model(each.recipe)) for i, each in enumerate(before)]
-        found = max(((i, str(model)) for i, model in ended if model), default=None)
-    first, model = processes.broadcast_object(found) or (-1, "")
-    remaining = [*before[first + 1 :], last]
+        models = [finished_model(each.recipe) for each in before]
+        newest = max(((place, str(model)) for place, model in enumerate(models) if model), default=None)
+    ended, model = processes.broadcast_object(newest) or (-1, "")
+    remaining = [*before[ended + 1 :], last]
     for one, other in pairwise(remaining):
         _check_link(one, other)
         _check_data(other)
     if model:
         if processes.is_main:
-            say(f"{chain[first].path}: ended before, with {model}")
+            say(f"{chain[ended].path}: ended before, with {model}")
         return remaining, Path(model)
     return remaining, None
 
 
 def _check_link(one: RecipeFile, other: RecipeFile) -> None:
+    """Check that the second recipe can start where the first one ends. Raises `ConfigError`."""
     folder = user_path(one.recipe.folder)
     if (folder / "config.json").exists() and not (folder / "recipe.json").exists():
         raise ConfigError(f"{one.path}: folder: {folder} is a model, no run; to start from it say init.model={folder}")
@@ -104,7 +105,7 @@ def _check_link(one: RecipeFile, other: RecipeFile) -> None:
 
 
 def _check_data(each: RecipeFile) -> None:
-    """Look for the files of a recipe that will start in hours."""
+    """Look for the files of a recipe whose run may start hours later. Raises `DataError`."""
     root, reader = data_root(each.recipe), shard_reader(each.recipe)
     try:
         for source in each.recipe.data:

@@ -113,7 +113,7 @@ def _try(recipe: Recipe, folder: Path, processes: Processes, write_to: Path | No
     if recipe.interpolation.alphas:
         interpolation_s = _time_interpolation(run, validation_s)
         left += interpolation_s
-        count = len(set(recipe.interpolation.alphas))
+        count = len(recipe.interpolation.distinct_alphas)
         yield f"interpolation: {duration(interpolation_s)} for {count} alpha{'s' * (count > 1)}"
     yield f"time: about {duration(left)} for {recipe.steps - first_step} steps" + (
         f" from step {first_step}" if first_step else ""
@@ -141,9 +141,9 @@ def _time(run: TrainingRun, first: int, steps: int) -> Timing:
 
 
 def _time_interpolation(run: TrainingRun, validation_s: float) -> float:
-    """Seconds: the measures at every alpha, and in between batch-norm statistics, of one batch here."""
+    """Seconds that the measures at every alpha take, and batch-norm statistics in between, timed on one batch."""
     recipe = run.recipe
-    alphas, images = set(recipe.interpolation.alphas), recipe.interpolation.statistics_images
+    alphas, images = recipe.interpolation.distinct_alphas, recipe.interpolation.statistics_images
     statistics_s = 0.0
     tensors = run.written_model().tensors
     model = Checkpoint(run.config, tensors, run.tokenizer, recipe.name)
@@ -151,7 +151,7 @@ def _time_interpolation(run: TrainingRun, validation_s: float) -> float:
         started = time.monotonic()
         measure_statistics(model, replace(recipe, workers=0), recipe.batch_size, run.processes.device)
         statistics_s = (time.monotonic() - started) * images / recipe.batch_size
-    return len(alphas) * validation_s + len(alphas - {0.0, 1.0}) * statistics_s
+    return len(alphas) * validation_s + sum(0 < alpha < 1 for alpha in alphas) * statistics_s
 
 
 def _described(timing: Timing, recipe: Recipe) -> str:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tandem import files
 from tandem.errors import DataError
-from tandem.files import user_path
+from tandem.files import user_path, write_json
 from tandem.train.recipe import Recipe, to_dict
-from tandem.train.run.assembly import TrainingRun, WrittenModel
+from tandem.train.run.assembly import MODEL, TrainingRun, WrittenModel
 from tandem.train.run.checkpoint import Record
-from tandem.train.run.fine_tuned import FINE_TUNED, WISE_FT, ZERO_SHOT, write_wise_ft
+from tandem.train.run.fine_tuned import WISE_FT, ZERO_SHOT, write_wise_ft
 from tandem.train.run.interpolated import INITIAL, TRAINED, write_interpolated
 from tandem.train.run.reporting import RunLog
 from tandem.train.run.resume import ends_differently
@@ -37,16 +36,21 @@ class TrainResult:
 
 
 def finished_model(recipe: Recipe) -> Path | None:
-    """The model of a run that has come to the end which its recipe describes; None: there is none yet."""
+    """The model of a run that has come to the end which its recipe describes; None: there is none yet.
+
+    Raises `DataError` if the run was started with a recipe that cannot be read any more.
+    """
     folder = user_path(recipe.folder)
     try:
         record = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
-        model, before = folder / str(record["model"]), record["recipe"]
-    except (OSError, ValueError, KeyError, TypeError):  # written by nothing of ours: the run says what it finds
+        model, before = folder / str(record["model"]), dict(record["recipe"])
+    except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
         return None
-    if not (model / "config.json").is_file() or ends_differently(before, to_dict(recipe)):
-        return None
-    return model
+    try:
+        ended = (model / "config.json").is_file() and not ends_differently(before, to_dict(recipe))
+    except DataError as error:
+        raise DataError(f"{folder / FINISHED}: {error}") from None
+    return model if ended else None
 
 
 def written_model(run: TrainingRun) -> WrittenModel:
@@ -56,10 +60,11 @@ def written_model(run: TrainingRun) -> WrittenModel:
 
 
 def write_start(run: TrainingRun, record: Record | None, folder: Path) -> None:
-    """Write the first weights, with the zero-shot classifier where a head is trained, where its end needs them.
+    """Write the first weights, which the end of a run may interpolate from; with the zero-shot classifier of a head.
 
-    The run has them still, but for those that an earlier start has written. Raises `DataError` where a run that was
-    started without them now starts from another model.
+    Call it before the checkpoint of `record` is restored: until then the run has its first weights. Those that an
+    earlier start has written stay. All processes must call it. Raises `DataError` where an earlier start has not
+    written them, and had another model in `init`.
     """
     recipe = run.recipe
     if not (recipe.classifies or recipe.interpolation.alphas):
@@ -91,12 +96,12 @@ def end(
         if not done:
             return TrainResult(None, recipe.steps, saved_step)
     elif processes.is_main:
-        run.write_model(written, folder / FINE_TUNED)
+        run.write_model(written, folder / MODEL)
         if recipe.classifies:
             log.echo(write_wise_ft(folder, validation, processes.device))
-    model = folder / (WISE_FT if recipe.classifies else FINE_TUNED)
+    model = folder / (WISE_FT if recipe.classifies else MODEL)
     if processes.is_main:
-        files.write_json(folder / FINISHED, {"model": model.name, "recipe": to_dict(recipe)})
+        write_json(folder / FINISHED, {"model": model.name, "recipe": to_dict(recipe)})
     processes.barrier()
     if recipe.classifies:
         return TrainResult(model, recipe.steps, saved_step, run.classes, head_file(model))
@@ -111,17 +116,20 @@ def _interpolate(
     log: RunLog,
     stop_requested: Callable[[], bool],
 ) -> bool:
-    """The main process measures, the others ask with it whether to stop: none waits longer than for one alpha."""
+    """Whether a model was chosen; False: stopped.
+
+    The main process measures. The others ask with it, once for each alpha, whether to stop.
+    """
     recipe, processes = run.recipe, run.processes
 
     def go_on() -> bool:
         return not processes.any(stop_requested())
 
     if processes.broadcast_object(finished_model(recipe) is not None):
-        log.echo(f"interpolation: {folder / FINE_TUNED} is chosen already")
+        log.echo(f"interpolation: {folder / MODEL} is chosen already")
         return True
     if not processes.is_main:
-        return all(go_on() for _ in sorted(set(recipe.interpolation.alphas)))
+        return all(go_on() for _ in recipe.interpolation.distinct_alphas)
     run.write_model(written, folder / TRAINED)
     return write_interpolated(recipe, folder, validation, processes.device, go_on, log.echo)
 

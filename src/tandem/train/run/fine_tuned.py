@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tandem.train.run.assembly import MODEL
 from tandem.train.run.encoder import CheckpointEncoder
 from tandem.train.run.validation import ValidationSet, validate
 from tandem.train.wise_ft import (
@@ -26,13 +27,13 @@ from tandem.train.wise_ft import (
     write_model_with_head,
 )
 
-ZERO_SHOT, FINE_TUNED, WISE_FT = "zero-shot", "model", "wise-ft"
+ZERO_SHOT, WISE_FT = "zero-shot", "wise-ft"
 CHOSEN_BY = "classification_top1"
 
 
 def write_wise_ft(folder: Path, validation: Sequence[ValidationSet], device: torch.device) -> str:
     """Choose alpha, write the classifier there and the curve, and return a line about them."""
-    zero_shot, fine_tuned = (read_model_with_head(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
+    zero_shot, fine_tuned = (read_model_with_head(folder / name) for name in (ZERO_SHOT, MODEL))
     texts: dict[tuple[str, ...], np.ndarray] = {}
     points = curve(zero_shot, fine_tuned, lambda each: measures(each, validation, device, texts)) if validation else []
     alpha = choose(points, CHOSEN_BY)

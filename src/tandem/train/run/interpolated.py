@@ -19,13 +19,14 @@ import torch
 from tandem.errors import DataError
 from tandem.train.interpolate import interpolate
 from tandem.train.recipe import Recipe
+from tandem.train.run.assembly import MODEL
 from tandem.train.run.encoder import CheckpointEncoder
 from tandem.train.run.statistics import has_statistics, measure_statistics
 from tandem.train.run.validation import ValidationSet, score, validate
 from tandem.train.wise_ft import Point, write_curve
 from tandem.weights import Checkpoint, read, write
 
-INITIAL, TRAINED, MODEL, CURVE = "initial", "trained", "model", "interpolation.csv"
+INITIAL, TRAINED, CURVE = "initial", "trained", "interpolation.csv"
 
 
 def write_interpolated(
@@ -43,7 +44,7 @@ def write_interpolated(
     ends = read(str(folder / INITIAL)), read(str(folder / TRAINED))
     best: tuple[float, Checkpoint] | None = None
     points: list[Point] = []
-    for alpha in sorted(set(recipe.interpolation.alphas)):
+    for alpha in recipe.interpolation.distinct_alphas:
         if not go_on():
             return False
         found = between(*ends, alpha, recipe, device)
@@ -65,7 +66,7 @@ def write_interpolated(
 
 
 def between(initial: Checkpoint, trained: Checkpoint, alpha: float, recipe: Recipe, device: torch.device) -> Checkpoint:
-    """The model between two ends. These stay as they are; in between, batch-norm statistics are measured."""
+    """The model at an alpha from 0 to 1. The ends are returned as they are; in between, statistics are measured."""
     if alpha in (0, 1):
         return trained if alpha else initial
     found = interpolate(initial, trained, alpha)
@@ -82,8 +83,10 @@ def measures(found: Checkpoint, validation: Sequence[ValidationSet], device: tor
 
 
 def choose(points: Sequence[Point], recipe: Recipe) -> Point | None:
-    """The point with the best measure, or sum, of those with the least values that are asked for; of equal ones the
-    first. None: there is no such point."""
+    """The point with the best measure, or sum, of those that reach `interpolation.at_least`; of equal ones the first.
+
+    None: no point reaches it.
+    """
     limits = recipe.interpolation.at_least
     allowed = [each for each in points if all(each.measures[name] >= least for name, least in limits.items())]
     return max(allowed, key=lambda each: score(each.measures, recipe.validation.best) or 0.0, default=None)
@@ -96,7 +99,7 @@ def described(point: Point) -> str:
 
 
 def _moved(initial: Checkpoint, trained: Checkpoint) -> bool:
-    """Whether an image tower with batch norms has learnt anything."""
+    """Whether the weights of an image tower with batch norms differ: those of a locked one do not."""
     return has_statistics(trained) and any(
         not np.array_equal(array, trained.tensors[name])
         for name, array in initial.tensors.items()

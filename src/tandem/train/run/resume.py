@@ -30,7 +30,8 @@ FREE = (
 # The same run up to rounding: needs `resume.allow_rounding`.
 ROUNDING = ("precision", "parallel.strategy", "parallel.micro_batches", "parallel.activation_checkpointing",
             "parallel.compile")  # fmt: skip
-# Of the former, what the model at the end depends on.
+# Of `FREE`, what the model at the end depends on. Not `init`: a run of a chain is known before the model that it starts
+# from has a path.
 _DECIDING = ("steps", "optimiser", "ema", "interpolation")
 _EFFECTS = {"steps": "the learning rate falls to 0 there, and stages begin at their share of it"}
 
