@@ -1,7 +1,10 @@
 """Pages in which a script writes what stands between two marks."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from tandem.files import write_text
 
 
 class Marks(NamedTuple):
@@ -24,3 +27,16 @@ def replaced(page: str, marks: Marks, lines: Sequence[str]) -> str:
     if page.count(begin) != 1 or page.count(end) != 1 or rest.count(end) != 1:
         raise ValueError(f"expected a line {begin} and after it a line {end}, once each")
     return "\n".join([before + begin, "", *lines, "", end]) + after
+
+
+def check_pages(pages: Sequence[Path], marks: Marks) -> None:
+    """Check that the lines can be written once they are measured. Raises `ValueError` or `OSError`."""
+    for page in pages:
+        replaced(page.read_text(encoding="utf-8"), marks, [])
+
+
+def write_pages(pages: Sequence[Path], marks: Marks, lines: Sequence[str]) -> None:
+    """Put the lines into the pages, and say so. Raises `ValueError` or `OSError`."""
+    for page in pages:
+        write_text(page, replaced(page.read_text(encoding="utf-8"), marks, lines))
+        print(f"wrote {page}")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comparison.sides import hold_to
-from marked_pages import Marks, replaced
+from marked_pages import Marks, check_pages, write_pages
 
 import tandem
 from tandem.cli.evaluation_tables import print_results
@@ -27,7 +27,6 @@ from tandem.datasets import Dataset, open_dataset
 from tandem.errors import TandemError
 from tandem.evaluate import evaluate
 from tandem.evaluate.report.card import write_card
-from tandem.files import write_text
 from tandem.model import SHIPPED
 
 # Labelled sources of `broad` that the card shows: their file, and what the recipe asks of the column `source`.
@@ -95,9 +94,8 @@ def print_table(arguments: argparse.Namespace) -> None:
 
     if arguments.write and arguments.split != "test":
         raise SystemExit("--write: what is published is measured on test; add --split test")
-    if arguments.write:
-        # Refuses a page before the minute that it takes.
-        replaced(arguments.write.read_text(encoding="utf-8"), MARKS, [])
+    pages = [arguments.write] if arguments.write else []
+    check_pages(pages, MARKS)
     kept = held_out.read_kept(held_out.labelled_sources(arguments.recipe), arguments.data)
     folders: list[str | None] = arguments.model or [None]
     names = column_names([folder or SHIPPED.name for folder in folders])
@@ -108,9 +106,7 @@ def print_table(arguments: argparse.Namespace) -> None:
     figures = {name: each.figures for name, each in found.items()}
     main_lines = main_table(figures, arguments.split)
     print("\n".join([*main_lines, "", *details(found, kept)]))
-    if arguments.write:
-        write_text(arguments.write, replaced(arguments.write.read_text(encoding="utf-8"), MARKS, main_lines))
-        print(f"\nwrote {arguments.write}")
+    write_pages(pages, MARKS, main_lines)
 
 
 def print_figures(arguments: argparse.Namespace) -> None:
@@ -133,8 +129,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, help="a folder for the run's report")
     parser.add_argument("--card", action="store_true", help="write the figures into the model's card")
-    parser.add_argument("--table", action="store_true", help="what an edition must show, row by row")
-    parser.add_argument("--recipe", type=Path, default=RECIPE, help="whose hold_out keeps a twentieth")
+    parser.add_argument("--table", action="store_true", help="compare models, row by row")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="says which pictures are kept from training")
     parser.add_argument("--speed", action="store_true", help="with --table: rows of time, on an idle machine")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="with --table: put the table into this page")
     arguments = parser.parse_args()

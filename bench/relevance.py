@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from marked_pages import Marks, replaced
+from marked_pages import Marks, check_pages, write_pages
 
 import tandem
-from tandem.files import write_text
 from tandem.model import Model
 from tandem.scores.calibration_files import load_calibration
 from tandem.scores.relevance import MIN_AREA, Calibration, number_of_words, score_stats
@@ -54,8 +53,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--write", nargs="+", type=Path, default=[], metavar="PAGE")
     arguments = parser.parse_args()
-    for page in arguments.write:
-        replaced(page.read_text(encoding="utf-8"), MARKS, [])  # refuses a page before the minute that it takes
+    check_pages(arguments.write, MARKS)
     model = tandem.load(arguments.model)
     calibration = load_calibration(model)
     if calibration is None:
@@ -66,6 +64,14 @@ def main() -> None:
         raise SystemExit(f"{len(failures)} pictures cannot be read")
     figures = evaluate(calibration, captions)
     print(f"{model.name} on {figures['images']:,} pictures of Flickr8k test\n")
+    print_figures(figures)
+    typed = answers(model, calibration, captions, samples)
+    print_answers(typed, calibration.threshold)
+    write_pages(arguments.write, MARKS, tables(figures, typed))
+
+
+def print_figures(figures: dict[str, Any]) -> None:
+    """Searches by kind of query and number of images, and labels by themselves."""
     for name, part in figures["queries"].items():
         print(f"{name} ({part['count']:,}): area of cosines, matched against mismatched pairs {part['pairs_auc']:.3f}")
         for size, found in part["collections"].items():
@@ -78,17 +84,17 @@ def main() -> None:
         print(
             f"  above 50%: {labels['true_above_half']:.1%} of the true, {labels['false_above_half']:.1%} of the false\n"
         )
-    typed = answers(model, calibration, captions, samples)
+
+
+def print_answers(typed: Sequence["Typed"], threshold: float) -> None:
+    """A line for each query."""
     print("queries as people type them, among the test pictures; right: as the captions tell, of the ten best hits")
     for answer in typed:
-        judged = "nothing matches well" if answer.best < calibration.threshold else ""
+        judged = "nothing matches well" if answer.best < threshold else ""
         print(
             f"  {answer.query:28s} best {answer.best:6.1%}, mean of ten {answer.mean:6.1%}, right {answer.right:4.0%}  "
             f"{judged}"
         )
-    for page in arguments.write:
-        write_text(page, replaced(page.read_text(encoding="utf-8"), MARKS, tables(figures, typed)))
-        print(f"wrote {page}")
 
 
 class Typed(NamedTuple):

@@ -29,7 +29,7 @@ VAL = "tiny-imagenet/val.parquet"
 
 @dataclass(frozen=True)
 class Place:
-    """Where pictures of a word are: a file, what its column `source` has in it, and labels there (none: all)."""
+    """Where pictures of a word are: a file, a text in its column `source`, and labels among those rows (none: all)."""
 
     file: str
     source: str = ""
@@ -72,11 +72,11 @@ UNSEEN = {
 
 @dataclass(frozen=True)
 class Answers:
-    """How a model answers ten words: the share of the most answered one, which that is, and of the right ones."""
+    """How a model answers ten words; shares from 0 to 1."""
 
-    share: float
-    fair: float
-    word: str
+    share: float  # of the word that is answered most
+    fair: float  # the share that each word has of the pictures
+    word: str  # the one that is answered most
     top1: float
 
 
@@ -133,7 +133,7 @@ def _small(content: bytes) -> bytes:
 
 
 def measure(model: Model, dataset: Dataset, templates: Iterable[Sequence[str]]) -> list[Answers]:
-    """The answers by each of the templates. The most answered word is chosen on one half and counted on the other."""
+    """The answers by each list of templates. The most answered word is chosen on one half and counted on the other."""
     features = embed_dataset(model, dataset, cache=False, progress=False)
     found = []
     for each in templates:
@@ -145,7 +145,7 @@ def measure(model: Model, dataset: Dataset, templates: Iterable[Sequence[str]]) 
 
 
 def measure_all(model: Model, data: Path) -> dict[str, Answers]:
-    """By what was asked: the first is the table's."""
+    """Answers by pictures and prompts, in words; the first are those of the main table."""
     found = {}
     prompts = {"the ensemble": ENSEMBLE, "one template": (DEFAULT_TEMPLATE,)}
     for where, words, small in (
