@@ -281,7 +281,7 @@ def test_a_record_of_the_end_that_is_not_ours_is_none_and_a_later_versions_is_na
     record.write_text(json.dumps({"model": "model", "recipe": "mine"}))
     assert finished_model(recipe) is None
     record.write_text(json.dumps({"model": "model", "recipe": {"of_a_later_version": 1}}))
-    with pytest.raises(DataError, match=r"finished\.json: started with a recipe that this version .*of_a_later_version"):
+    with pytest.raises(DataError, match=r"finished\.json: started with a recipe .*of_a_later_version"):
         finished_model(recipe)
 
 
