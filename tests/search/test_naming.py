@@ -83,6 +83,8 @@ def test_the_fit_is_the_difference_in_standard_deviations(heaps: tuple[Vectors, 
     np.testing.assert_allclose(found[1], wanted, rtol=1e-3)
     assert not found[3:].any()  # empty clusters
     assert not fit(images, np.zeros_like(which), 1, meanings, EVERYDAY).any()
+    two = images[[0, 70]]  # each a cluster of its own: by no deviation at all, any word would fit
+    assert not fit(two, np.arange(2, dtype=np.int32), 2, meanings, EVERYDAY).any()
     assert name(images, np.zeros_like(which), 2, plain("cat"), meanings[:EVERYDAY]) == [(), ()]
 
 

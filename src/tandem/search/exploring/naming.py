@@ -103,7 +103,7 @@ def fit(
         squares += inside.astype(np.float32) @ scores**2
     sizes = np.bincount(clusters, minlength=count)[:, None].astype(np.float64)
     outside = len(sample) - sizes
-    compared = (sizes > 0) & (outside > 0)
+    compared = (sizes > 0) & (outside > 0) & (len(sample) > 2)  # two images have no variance to be measured by
     sizes, outside = np.maximum(sizes, 1), np.maximum(outside, 1)
     means, rest = sums / sizes, (sums.sum(axis=0) - sums) / outside
     variance = squares / sizes - means**2 + (squares.sum(axis=0) - squares) / outside - rest**2
