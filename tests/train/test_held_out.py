@@ -113,8 +113,10 @@ def test_rows_of_one_origin(root: Path) -> None:
     assert len(samples(root)) == 40  # another selection is another index
     with pytest.raises(DataError, match="where: expected one of the columns image, names, origin, got 'maker'"):
         samples(root, where={"maker": "x"})
-    with pytest.raises(DataError, match="no sample with an image and texts"):
+    with pytest.raises(DataError, match="no sample with an image and texts; no row has what where asks for"):
         samples(root, where={"origin": "sculpture"})
+    with pytest.raises(DataError, match=r"hold_out: 0\.999 of 40 samples leaves none here"):
+        samples(root, hold_out=0.999)
 
 
 def _validated(root: Path, **chosen: Any) -> Recipe:

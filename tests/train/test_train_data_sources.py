@@ -144,6 +144,18 @@ def test_photos_beside_the_folders_of_classes_are_skipped_by_name(tmp_path: Path
     assert list(samples.skipped()) == [("loose.jpg", "not in a folder that names its class")]
 
 
+def test_a_broader_word_of_names_that_are_not_there_is_warned_of(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images")
+
+    def warnings(broader: dict[str, list[str]]) -> list[str]:
+        source = {"path": ".", "kind": "names", "per_batch": 4, "broader": broader}
+        return Loader(recipe(folder, source), Tokenizer.clip()).warnings()
+
+    assert warnings({"warm": ["red thing"], "thing": ["*"]}) == []
+    slips = {"warm": ["red thing", "reed thing"], "cold": ["blue", "reed thing"]}
+    assert warnings(slips) == [f"warning: {folder}: broader: no image is named 'reed thing' and 1 more"]
+
+
 def test_one_class_alone_is_warned_of(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "images")
     chosen = recipe(folder, {"path": ".", "kind": "names", "per_batch": 4})

@@ -76,7 +76,19 @@ class Loader:
         return class_names(self.samples)
 
     def warnings(self) -> list[str]:
-        """What makes training on this data pointless, for people."""
+        """What makes training on this data pointless, or is not in it, for people."""
+        return [*self._unknown_names(), *self._one_text()]
+
+    def _unknown_names(self) -> Iterator[str]:
+        """Of `broader`: a slip there would leave its images to compete with what is true of them."""
+        for samples in self.samples:
+            there = {"*", *(name for names in samples.names for name in names)}
+            held = dict.fromkeys(name for names in samples.source.broader.values() for name in names)
+            if unknown := [name for name in held if name not in there]:
+                more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+                yield f"warning: {samples.label_of_source}: broader: no image is named {unknown[0]!r:.80}{more}"
+
+    def _one_text(self) -> list[str]:
         known: set[tuple[str, ...]] = set()
         for samples in self.samples:
             for texts in samples.names or samples.all_texts():

@@ -146,7 +146,10 @@ class Samples:
             loose = sum(file.skipped for file in self.files)
             found = f"; {loose:,} lie loose" if loose else ""
             return f"no photos in folders that name their class{found}; expected the layout FOLDER/class/1.jpg"
-        key, reason = next(iter(self.skipped()), ("", "its files are empty"))
+        if held := sum(file.count for file in self.files):
+            return f"hold_out: {self.source.hold_out:g} of {held:,} samples leaves none here; choose another share"
+        empty = "no row has what where asks for" if self.source.where else "its files are empty"
+        key, reason = next(iter(self.skipped()), ("", empty))
         return f"no sample with an image and texts; {key} {reason}".replace(";  ", "; ")
 
     def _number_names(self) -> None:
