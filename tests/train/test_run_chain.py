@@ -230,6 +230,17 @@ def test_a_run_can_be_given_another_end_later(copy: Path, monkeypatch: pytest.Mo
     assert weights.fingerprint(weights.read(str(run / "model"))) == before
 
 
+def test_a_run_that_starts_anew_keeps_no_first_weights_of_another_start(copy: Path) -> None:
+    """One that was stopped before its first checkpoint has left them, and now it starts from another model."""
+    run = copy.parent / "second"
+    shutil.rmtree(run / "checkpoints")
+    chain = read_chain(copy, ["init.model=" + str(run / "trained"), "interpolation.alphas=[0.0]", "steps=1"])
+    assert train_chain(chain)[0].model == run / "model"
+    one, other = (weights.fingerprint(weights.read(str(run / name))) for name in ("model", "trained"))
+    assert one == weights.fingerprint(weights.read(str(run / "initial")))
+    assert one != other
+
+
 def test_two_processes_end_together(root: Path, done: Path, tmp_path: Path) -> None:
     recipe = write(root, tmp_path / "runs")
     port, first = unused_port(), f"init.model={done / 'first'}"
@@ -264,7 +275,12 @@ def test_what_has_ended_is_not_run_again(done: Path, copy: Path, monkeypatch: py
     for other in ("steps=3", "seed=2", "optimiser.beta2=0.9", "batch_size=15"):
         ended = finished_model(read_recipe(copy.parent / "first.toml", [other])) is not None
         assert ended == (other == "batch_size=15"), other  # which is what it was
-    (copy.parent / "first" / "finished.json").write_text("{")
+    ended = copy.parent / "first" / "finished.json"
+    whole = json.loads(ended.read_text())
+    foreign = [{**whole, "recipe": other} for other in ({}, [], 5, {"model": 5}, {**whole["recipe"], "new_key": 1})]
+    for text in (*map(json.dumps, foreign), "", "[" * 100_000, "[]", "\0", "{"):
+        ended.write_text(text)
+        assert finished_model(recipe) is None, text[:80]
     assert names_of_runs(read_chain(copy), monkeypatch) == ["first", "second"]
     # Without its end marked, it ends again at its last step, and takes none.
     with monkeypatch.context() as patched:
@@ -303,6 +319,8 @@ def test_what_cannot_start_later_is_refused_before_the_first_run(root: Path, tmp
         train_chain(read_chain(recipe, ['data=[{path="lost.tar", text="captions", per_batch=6}]']))
     with pytest.raises(DataError, match=r"second\.toml: .*gone\.parquet: no such file or folder to validate on"):
         train_chain(read_chain(recipe, ["validation.zero_shot=gone.parquet"]))
+    with pytest.raises(ConfigError, match=r"second\.toml: validation\.best: expected sum or one of .* got 'beauty'"):
+        train_chain(read_chain(recipe, ["validation.best=beauty"]))
     (tmp_path / "runs" / "first").mkdir()
     (tmp_path / "runs" / "first" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"first is a model, no run; to start from it say init\.model="):

@@ -20,7 +20,7 @@ from tandem.train.run.dry_run import dry_run, temporary_folder
 from tandem.train.run.ending import TrainResult, finished_model
 from tandem.train.run.loop import train
 from tandem.train.run.reporting import duration, echo
-from tandem.train.run.validation import validation_sources
+from tandem.train.run.validation import check_measures, validation_sources
 
 
 def train_chain(
@@ -105,7 +105,14 @@ def _check_link(one: RecipeFile, other: RecipeFile) -> None:
 
 
 def _check_data(each: RecipeFile) -> None:
-    """Look for the files of a recipe whose run may start hours later. Raises `DataError`."""
+    """Look for the files of a recipe whose run may start hours later, and for the measures that it chooses by.
+
+    Raises `DataError` or `ConfigError`.
+    """
+    try:
+        check_measures(each.recipe)
+    except ConfigError as error:
+        raise ConfigError(f"{each.path}: {error}") from None
     root, reader = data_root(each.recipe), shard_reader(each.recipe)
     try:
         for source in each.recipe.data:

@@ -44,10 +44,9 @@ def finished_model(recipe: Recipe) -> Path | None:
     try:
         record = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
         model, before = folder / str(record["model"]), dict(record["recipe"])
-    except (OSError, ValueError, KeyError, TypeError):  # no file, or none of ours
-        return None
-    try:
         ended = (model / "config.json").is_file() and not ends_differently(before, to_dict(recipe))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # no file, or none of ours
+        return None
     except DataError as error:
         raise DataError(f"{folder / FINISHED}: {error}") from None
     return model if ended else None
@@ -63,14 +62,15 @@ def write_start(run: TrainingRun, record: Record | None, folder: Path) -> None:
     """Write the first weights, which the end of a run may interpolate from; with the zero-shot classifier of a head.
 
     Call it before the checkpoint of `record` is restored: until then the run has its first weights. Those that an
-    earlier start has written stay. All processes must call it. Raises `DataError` where an earlier start has not
-    written them, and had another model in `init`.
+    earlier start has written stay, where `record` goes on from that start. All processes must call it. Raises
+    `DataError` where an earlier start has not written them, and had another model in `init`.
     """
     recipe = run.recipe
     if not (recipe.classifies or recipe.interpolation.alphas):
         return
     target = folder / (ZERO_SHOT if recipe.classifies else INITIAL)
-    known = (head_file(target) if recipe.classifies else target / "config.json").exists()
+    # Without a checkpoint, whatever an earlier start has left is of another start: `init` may have changed since.
+    known = record is not None and (head_file(target) if recipe.classifies else target / "config.json").exists()
     if run.processes.broadcast_object(known):
         return
     if record is not None and not recipe.classifies:

@@ -46,21 +46,25 @@ def read_validation(
 
     Raises `DataError` if a set cannot be read, `ConfigError` if `validation.best` is no measure of them.
     """
+    check_measures(recipe)
     root, reader = data_root(recipe), reader or shard_reader(recipe)
-    chosen = validation_sources(recipe)
-    names = [prefix + measure for prefix, measured in chosen for measure in MEASURES[measured.kind]]
+    return [
+        _read_part(prefix, measured, recipe, root, reader, classes)
+        if measured.kind == "classification" or measured.hold_out or measured.where
+        else _read(prefix, measured, root, reader, recipe.model.preprocessing)
+        for prefix, measured in validation_sources(recipe)
+    ]
+
+
+def check_measures(recipe: Recipe) -> None:
+    """Check that what is chosen by is measured. Raises `ConfigError` that names the key."""
+    names = [prefix + measure for prefix, measured in validation_sources(recipe) for measure in MEASURES[measured.kind]]
     if len(set(names)) != len(names):
         raise ConfigError("validation.sets: two sets have the same name")
     if recipe.validation.best not in ("sum", *names) and names:
         raise ConfigError(f"validation.best: expected sum or one of {', '.join(names)}, got {recipe.validation.best!r}")
     if unknown := [name for name in recipe.interpolation.at_least if name not in names]:
         raise ConfigError(f"interpolation.at_least: expected some of {', '.join(names)}, got {unknown[0]!r}")
-    return [
-        _read_part(prefix, measured, recipe, root, reader, classes)
-        if measured.kind == "classification" or measured.hold_out or measured.where
-        else _read(prefix, measured, root, reader, recipe.model.preprocessing)
-        for prefix, measured in chosen
-    ]
 
 
 def validation_sources(recipe: Recipe) -> list[tuple[str, ValidationSource]]:
