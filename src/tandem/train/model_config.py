@@ -19,6 +19,8 @@ def config_from_checkpoint(
     """
     if "type" in _table(model, "vision") and "width" in _table(model, "text") and "embed_dim" in model:
         return dict(model)
+    if any(not isinstance(model.get(key, {}), Mapping) for key in ("vision", "text", "preprocessing")):
+        return dict(model)  # refused when the whole is read
     from tandem.weights import read_tensors  # only where a checkpoint is named: it takes time to import
 
     both = str(init.get("model", ""))
@@ -62,6 +64,6 @@ def complete_model(model: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _table(model: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A table within `[model]`; an empty one if it is no table, which is refused when the whole is read."""
+    """A table within `[model]`, an empty one if there is none."""
     value = model.get(key)
     return dict(value) if isinstance(value, Mapping) else {}

@@ -51,6 +51,11 @@ class Source:
         least, most = self.crop
         if least > most:
             raise ConfigError(f"crop: expected two shares of the area, the smaller first, got {list(self.crop)}")
+        for word, held in self.broader.items():
+            if not word or not held or ("*" in held and len(held) > 1):
+                raise ConfigError(
+                    f"broader: expected a word with names, or ['*'] for all, got {word!r:.40}: {[*held]!r:.40}"
+                )
         if self.kind == "names" and not self.templates:
             raise ConfigError("templates: expected at least one, such as 'a photo of a {}.', got none")
         for template in self.templates:
@@ -301,6 +306,8 @@ def _batch_size(recipe: Recipe) -> int:
 
 def _check(recipe: Recipe) -> None:
     """Check rules across fields. Raises `ConfigError` that names the key."""
+    if not recipe.folder or "\0" in recipe.folder:
+        raise ConfigError(f"folder: expected the name of a folder for the run, got {recipe.folder!r:.80}")
     if recipe.model.quantization is not None:
         raise ConfigError("model.quantization: expected none: train in floating point, then quantise")
     vision = recipe.model.vision

@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem import fields
 from tandem.errors import ConfigError
-from tandem.files import user_path
+from tandem.files import open_regular, user_path
 from tandem.train import toml
 from tandem.train.recipe import Init, Recipe, from_dict
 
@@ -21,6 +21,8 @@ SHARED = (
     "data_root", "device", "workers", "cache_images", "cache_folder", "log_every_steps", "log", "remote", "resume",
 )  # fmt: skip
 _TAKEN = ("data", "validation")  # by `data_from`
+_MOST = 100  # files, one leading to the next
+_MAX_BYTES = 2**20  # of a recipe; the longest of ours has 0.02 MB
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,11 @@ def _values(path: Path, overrides: Sequence[str], takers: list[Path]) -> dict[st
     """Plain values: of the file, of the overrides, and then of the file that `data_from` names."""
     _refuse_circle(path, takers, "data_from")
     try:
-        values = fields.parse_toml(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:  # a pipe might never answer
+            written = file.read(_MAX_BYTES + 1)
+        if len(written) > _MAX_BYTES:
+            raise ConfigError(f"expected a recipe of at most {_MAX_BYTES:,} bytes, got more")
+        values = fields.parse_toml(written.decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -129,9 +135,11 @@ def _beside(path: Path, name: Any, key: str) -> Path:
 
 
 def _refuse_circle(path: Path, before: list[Path], key: str) -> None:
-    if path.resolve() in [each.resolve() for each in before]:
+    if any(path.samefile(each) for each in before):  # all there: they have been read
         names = " -> ".join(each.name for each in (*before, path))
         raise ConfigError(f"{path}: {key}: {names} leads back to itself; expected a recipe that needs none of them")
+    if len(before) == _MOST:
+        raise ConfigError(f"{before[0]}: {key}: expected at most {_MOST} recipes that lead to one another, got more")
 
 
 def _checked_init(path: Path, values: Mapping[str, Any]) -> Init:

@@ -19,7 +19,10 @@ def override(values: dict[str, Any], text: str) -> None:
     if not equals or not key:
         raise ConfigError(f"expected key=value, got {text!r:.80}")
     try:
-        value = parse_toml(f"value = {written}")["value"]
+        parsed = parse_toml(f"value = {written}")
+        if len(parsed) > 1:
+            raise ConfigError(f"{key:.80}: expected one value, got {written!r:.80}")
+        value = parsed["value"]
     except tomllib.TOMLDecodeError:
         value = written  # no quoted quotes in a shell
     *parents, last = key.split(".")
