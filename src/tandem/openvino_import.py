@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tandem.errors import EngineError, in_words
+
 
 @contextmanager
 def _without(*names: str) -> Iterator[None]:
@@ -32,16 +34,20 @@ def _convert_model(*arguments: Any, **settings: Any) -> Any:
     return convert_model(*arguments, **settings)
 
 
-if "openvino" not in sys.modules:
-    with _without("openvino_telemetry", "openvino.tools.ovc"):
-        import openvino
-    if not hasattr(openvino, "convert_model"):
-        openvino.convert_model = _convert_model
-else:
+try:
+    if "openvino" not in sys.modules:
+        with _without("openvino_telemetry", "openvino.tools.ovc"):
+            import openvino
+        if not hasattr(openvino, "convert_model"):
+            openvino.convert_model = _convert_model
     import openvino
-
-import openvino.opset15  # noqa: E402
-from openvino import Node, PartialShape, Type  # noqa: E402
+    import openvino.opset15
+    from openvino import Node, PartialShape, Type
+except Exception as _error:  # half an installation, another version, a library of the system that is missing
+    raise EngineError(
+        f"openvino is installed, but cannot be used ({in_words(_error)}): install it again with: "
+        "pip install --force-reinstall openvino; or take the engine torch"
+    ) from _error
 
 ov = openvino
 op = openvino.opset15

@@ -26,6 +26,17 @@ def build(**options):
 # --- choice ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("content", ["raise RuntimeError('no libtbb.so')", ""], ids=["broken", "half"])
+def test_an_openvino_that_cannot_be_imported_is_said(tmp_path, content):
+    (tmp_path / "openvino").mkdir()
+    (tmp_path / "openvino" / "__init__.py").write_text(content)
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nimport tandem.openvino_import"
+    found = subprocess.run([sys.executable, "-c", code, tmp_path], check=False, capture_output=True, text=True)
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith("tandem.errors.EngineError: openvino is installed, but cannot be used (")
+    assert "pip install --force-reinstall openvino" in last
+
+
 def test_auto_is_openvino_in_float32():
     engine = build()
     assert type(engine).__name__ == "OpenVinoEngine"

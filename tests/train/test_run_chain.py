@@ -289,18 +289,6 @@ def test_what_has_ended_is_not_run_again(done: Path, copy: Path, monkeypatch: py
     assert finished_model(recipe) is not None
 
 
-def test_a_record_of_the_end_that_is_not_ours_is_none_and_a_later_versions_is_named(tmp_path: Path) -> None:
-    recipe = read_recipe(write(tmp_path, tmp_path / "runs").with_name("first.toml"))
-    record = Path(recipe.folder) / "finished.json"
-    (record.parent / "model").mkdir(parents=True)
-    (record.parent / "model" / "config.json").touch()
-    record.write_text(json.dumps({"model": "model", "recipe": "mine"}))
-    assert finished_model(recipe) is None
-    record.write_text(json.dumps({"model": "model", "recipe": {"of_a_later_version": 1}}))
-    with pytest.raises(DataError, match=r"finished\.json: started with a recipe .*of_a_later_version"):
-        finished_model(recipe)
-
-
 def test_a_chain_that_is_stopped_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
     recipe = write(root, tmp_path / "runs")
     result, stopped = train_chain(read_chain(recipe), stop_after(1))

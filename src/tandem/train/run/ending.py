@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tandem.errors import DataError
+from tandem.errors import DataError, TandemError
 from tandem.files import user_path, write_json
 from tandem.train.recipe import Recipe, to_dict
 from tandem.train.run.assembly import MODEL, TrainingRun, WrittenModel
@@ -45,10 +45,8 @@ def finished_model(recipe: Recipe) -> Path | None:
         record = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
         model, before = folder / str(record["model"]), dict(record["recipe"])
         ended = (model / "config.json").is_file() and not ends_differently(before, to_dict(recipe))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # no file, or none of ours
-        return None
-    except DataError as error:
-        raise DataError(f"{folder / FINISHED}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, TandemError):
+        return None  # no file, or none of ours: the run says what it finds
     return model if ended else None
 
 
