@@ -30,9 +30,12 @@ def replaced(page: str, marks: Marks, lines: Sequence[str]) -> str:
 
 
 def check_pages(pages: Sequence[Path], marks: Marks) -> None:
-    """Check that the lines can be written once they are measured. Raises `ValueError` or `OSError`."""
+    """Check that the lines can be written once they are measured. Raises `ValueError` that names the page, or `OSError`."""
     for page in pages:
-        replaced(page.read_text(encoding="utf-8"), marks, [])
+        try:
+            replaced(page.read_text(encoding="utf-8"), marks, [])
+        except ValueError as error:
+            raise ValueError(f"{page}: {error}") from None
 
 
 def write_pages(pages: Sequence[Path], marks: Marks, lines: Sequence[str]) -> None:

@@ -53,7 +53,10 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--write", nargs="+", type=Path, default=[], metavar="PAGE")
     arguments = parser.parse_args()
-    check_pages(arguments.write, MARKS)
+    try:
+        check_pages(arguments.write, MARKS)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"relevance: {error}") from None
     model = tandem.load(arguments.model)
     calibration = load_calibration(model)
     if calibration is None:

@@ -36,10 +36,7 @@ class TrainResult:
 
 
 def finished_model(recipe: Recipe) -> Path | None:
-    """The model of a run that has come to the end which its recipe describes; None: there is none yet.
-
-    Raises `DataError` if the run was started with a recipe that cannot be read any more.
-    """
+    """The model of a run that has come to the end which its recipe describes; None: there is none yet."""
     folder = user_path(recipe.folder)
     try:
         record = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
