@@ -30,7 +30,7 @@ def replaced(page: str, marks: Marks, lines: Sequence[str]) -> str:
 
 
 def check_pages(pages: Sequence[Path], marks: Marks) -> None:
-    """Check that the lines can be written once they are measured. Raises `ValueError` that names the page, or `OSError`."""
+    """Check that measured lines can be written. Raises `ValueError` that names the page, or `OSError`."""
     for page in pages:
         try:
             replaced(page.read_text(encoding="utf-8"), marks, [])
