@@ -17,7 +17,7 @@ LAYERS: dict[str, set[str]] = {
     "fields": {"errors"},
     "progress": {"errors"},
     "config": {"towers", "fields", "errors"},
-    "openvino_import": set(),
+    "openvino_import": {"errors"},
     # One room for each architecture; torch and OpenVINO are imported by its modules of that kind alone.
     "towers": {"openvino_import", "fields", "errors"},
     "bpe": {"config", "errors"},
