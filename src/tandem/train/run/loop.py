@@ -29,6 +29,7 @@ from tandem.train.run.checkpoint import Record
 from tandem.train.run.ending import TrainResult, end, write_start, written_model
 from tandem.train.run.reporting import Meter, RunLog, echo, memory_gb
 from tandem.train.run.resume import check_checkpoint, layout, restore, versions
+from tandem.train.run.run_lock import only_run
 from tandem.train.run.sample_records import SkippedSamples, record_suspect_batch
 from tandem.train.run.validation import ValidationSet, read_validation, score, validate
 from tandem.train.step.gradient import gradient
@@ -53,12 +54,17 @@ def train(
 
     `stop_requested` is asked after every step; if it agrees on any process, the run is saved and ends early. Steps
     without a finite loss are not saved, so `saved_step` may be an earlier one.
-    Raises `ConfigError` or `DataError` before the first step if recipe or data are not usable, `DataError` later if too
-    many steps in a row have no finite loss.
+    Raises `ConfigError` or `DataError` before the first step if recipe or data are not usable or another run is in the
+    folder, `DataError` later if too many steps in a row have no finite loss.
     """
     processes = processes or start(recipe.device)
     folder = user_path(recipe.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with only_run(folder, processes):
+        return _run(recipe, folder, stop_requested, processes)
+
+
+def _run(recipe: Recipe, folder: Path, stop_requested: Callable[[], bool], processes: Processes) -> TrainResult:
     found = checkpoint.newest_checkpoint(folder / "checkpoints", echo if processes.is_main else lambda line: None)
     notes = check_checkpoint(recipe, processes, found)
     run = assemble(recipe, processes, folder)
