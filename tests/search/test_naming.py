@@ -67,6 +67,21 @@ def test_a_word_must_fit_and_stand_out_of_the_others(
             with monkeypatch.context() as patched:
                 patched.setattr(naming, bar, value + by)
                 assert bool(name(images, which, 3, chosen, meanings)[0]) is named
+                # However many words a vocabulary has besides, it is the everyday ones that a name stands out of.
+                more = Candidates((*chosen.words, *"abcdefghij"), EVERYDAY, np.zeros(EVERYDAY + 10))
+                again = np.concatenate([meanings, np.repeat(meanings[5:6], 10, axis=0)])
+                assert bool(name(images, which, 3, more, again)[0]) is named
+
+
+def test_three_words_describe_a_cluster_at_most(
+    heaps: tuple[Vectors, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, which = heaps
+    monkeypatch.setattr(naming, "MIN_LEAD", 1.0)
+    words = ("cat", "kitten", "tomcat", "tabby", "persian")
+    (found, *_) = name(images, which, 3, plain(*words), words_at(0, 0, 0, 0, 0))
+    assert len(found) == 3
+    assert set(found) < set(words)
 
 
 def test_the_fit_is_the_difference_in_standard_deviations(heaps: tuple[Vectors, np.ndarray]) -> None:
@@ -115,6 +130,10 @@ def test_a_common_word_comes_before_a_rare_one_that_fits_a_little_better(heaps: 
     for penalty, wanted in ((ahead * 0.9, "abyssinian"), (ahead * 1.1, "cat")):
         chosen = Candidates(words, EVERYDAY, np.append(np.zeros(EVERYDAY), penalty))
         assert name(images, which, 3, chosen, all_meanings)[0][0] == wanted
+    # Where the common word does not fit well enough, the rare one behind it is no name either.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(naming, "MIN_FIT", fits[0, 0] - 2 * (1 / 60 + 1 / 90) ** 0.5 + ahead / 2)
+        assert name(images, which, 3, chosen, all_meanings)[0] == ()
 
 
 def test_the_built_in_words_are_common_first_and_a_users_are_equal() -> None:

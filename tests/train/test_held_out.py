@@ -193,6 +193,17 @@ def test_few_classes_at_a_step_hold_those_of_its_images(root: Path) -> None:
     assert parts[0].texts == parts[1].texts
 
 
+def test_no_image_loses_its_class_where_a_step_has_more_of_them_than_compete(root: Path) -> None:
+    names = [f"thing {i}" for i in range(40)]
+    pq.write_table(pa.table({"image": all_images(), "names": names}), root / "many.parquet")
+    many = {**NAMED, "path": "many.parquet", "per_batch": 6, "classes_per_step": 2}
+    batch = Loader(recipe(root, many, objective={"classes": 1.0}), Tokenizer.clip()).batch(0)
+    assert batch.classes is not None
+    shown = [f"a photo of a thing {key.split('#')[1]}." for key in batch.keys]
+    assert [batch.classes.texts[label] for label in batch.classes.labels] == shown
+    assert sorted(batch.classes.texts) == sorted(set(shown))  # and none beside
+
+
 def test_a_source_may_keep_its_names_out_of_the_classes(root: Path) -> None:
     write_parquet(root / "others.parquet")
     others = {**NAMED, "path": "others.parquet", "per_batch": 5, "classes": False}
