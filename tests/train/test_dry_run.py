@@ -4,13 +4,17 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from support import run_toys, training_toys
+import torch
+from support import run_toys, toy, training_toys
 
 from tandem.errors import ConfigError, DataError
 from tandem.train.recipe_file import read_recipe
 from tandem.train.run import checkpoint
+from tandem.train.run import dry_run as dry_runs
 from tandem.train.run.dry_run import Timing, dry_run
 from tandem.train.run.loop import train
 
@@ -88,3 +92,32 @@ def test_what_data_it_reads_on_how_many_workers_and_that_one_class_teaches_nothi
 def test_the_time_of_a_step_has_its_data_in_it() -> None:
     timing = Timing(image_size=16, steps=10, step_s=1.0, data_s=3.0, loss=0.0)
     assert [timing.total_s(workers) for workers in (0, 1, 2, 8)] == [4.0, 3.0, 1.5, 1.0]
+
+
+def test_the_time_of_an_end_is_all_measures_and_the_statistics_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch of ten took two seconds; the ends have their own statistics."""
+    end = {"alphas": [0.0, 0.25, 0.5, 0.5, 1.0], "statistics_images": 60}
+    whole = training_toys.recipe(
+        tmp_path, training_toys.NAMED, interpolation=end, init={"model": "tandem-mini"}, validation={"zero_shot": "x"}
+    )
+    now, measured = [0.0], []
+
+    def two_seconds(_: object, recipe: object, images: int, device: object) -> None:
+        now[0] += 2
+        measured.append(images)
+
+    monkeypatch.setattr(dry_runs, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(dry_runs, "measure_statistics", two_seconds)
+
+    def seconds(tensors: dict[str, np.ndarray]) -> float:
+        run = SimpleNamespace(
+            recipe=whole, config=whole.model, tokenizer=None, written_model=lambda: SimpleNamespace(tensors=tensors),
+            processes=SimpleNamespace(is_main=True, device=torch.device("cpu")),
+        )  # fmt: skip
+        return dry_runs._time_interpolation(run, 7.0)  # type: ignore[arg-type]
+
+    assert seconds(toy.tensors(toy.config("resnet"))) == 4 * 7 + 2 * 2 * 60 / 10
+    assert measured == [10]
+    assert seconds(toy.tensors(toy.config())) == 4 * 7  # no batch norms

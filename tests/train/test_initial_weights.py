@@ -13,7 +13,7 @@ from tandem.config import ModelConfig, Preprocessing, TextTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
 from tandem.towers.parts.torch import resize_grid
-from tandem.train.model.initial_weights import build_model, load_initial, lock, set_training
+from tandem.train.model.initial_weights import build_model, check_fits, load_initial, lock, set_training
 from tandem.train.objective import clip_teacher
 from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import Init, Recipe, Source, from_dict, to_dict
@@ -149,6 +149,16 @@ def test_an_image_tower_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         load_initial(_recipe(config, locked=("image",), init=Init(text=folder)))
 
 
+def test_a_model_of_which_only_the_configuration_is_known_is_checked_too() -> None:
+    """Both towers, but for one that comes from elsewhere."""
+    config = toy.config()
+    for tower, init in (("vision", {"image": "another"}), ("text", {"text": "another"})):
+        other = replace(config, **{tower: replace(getattr(config, tower), layers=9)})  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=rf"model\.{tower}\.layers: the recipe says 9, first\.toml has 2"):
+            check_fits(config, _recipe(other, init=Init(recipe="first.toml")), "first.toml")
+        check_fits(config, _recipe(other, init=Init(recipe="first.toml", **init)), "first.toml")
+
+
 def test_the_text_towers_tokenizer_is_the_runs(tmp_path: Path) -> None:
     folder = str(toy.folder(tmp_path / "m"))
     initial = load_initial(_recipe(init=Init(text=folder)))
@@ -276,7 +286,9 @@ def test_a_deeper_image_tower_begins_as_the_one_that_is_read(vision: str, tmp_pa
     clip = _built(recipe)
     assert len(clip.visual.blocks()) == sum(config.vision.layers) + 4
     torch.testing.assert_close(clip.encode_image(_pixels()), _original(vision).encode_image(_pixels()))
-    assert any("new blocks start as identity" in note for note in load_initial(recipe).notes)
+    [note] = load_initial(recipe).notes
+    now, before = recipe.model.vision.summary, config.vision.summary
+    assert note == f"{folder}: {now} instead of {before}; new blocks start as identity"
     clip.train()
     clip.encode_image(_pixels()).square().sum().backward()
     assert clip.visual.layer3[-1].last_norm.weight.grad.abs().sum() > 0, "they learn"

@@ -22,7 +22,7 @@ from tandem.errors import ConfigError, DataError
 from tandem.fields import Range
 from tandem.train.data.loader import Loader
 from tandem.train.recipe import Recipe, Source, from_dict, to_dict, to_toml
-from tandem.train.recipe_file import read_recipe
+from tandem.train.recipe_file import read_chain, read_recipe
 from tandem.train.run.resume import resume_checks
 
 MINI = Path(__file__).resolve().parents[2] / "recipes" / "mini.toml"
@@ -43,6 +43,29 @@ def test_what_is_printed_reads_back_as_the_same_recipe(path: Path, capsys: pytes
     assert from_dict(tomllib.loads(printed)) == recipe
     assert "clip_norm = " in printed  # complete: what the file leaves out too
     assert from_dict(to_dict(recipe)) == recipe
+
+
+def test_what_a_file_says_itself_comes_before_the_data_that_it_takes(recipe: Path) -> None:
+    mine, body = recipe.with_name("mine.toml"), recipe.read_text()
+    mine.write_text('data_from = "run.toml"\n' + body[: body.index("[[data]]")] + "[validation]\nevery_steps = 9\n")
+    found = read_recipe(mine)
+    assert found.data == read_recipe(recipe).data
+    assert (found.validation.every_steps, found.validation.zero_shot) == (9, "")  # its own table, whole
+
+
+def test_a_chain_runs_on_one_machine_and_each_keeps_the_tower_that_it_names(recipe: Path, tmp_path: Path) -> None:
+    init = '[init]\nrecipe = "run.toml"\nimage = "tandem-mini"\n'
+    recipe.with_name("second.toml").write_text(recipe.read_text().replace("vocabulary = 540\n", "") + init)
+    machine = ["device=cpu", "cache_images=true", "cache_folder=/fast", "log_every_steps=7"]
+    more = [f"folder={tmp_path / 'second'}", "resume.allow_rounding=true", "seed=9"]
+    first, second = read_chain(recipe.with_name("second.toml"), [*machine, *more])
+    for each in (first.recipe, second.recipe):
+        assert (each.device, each.cache_images, each.cache_folder, each.log_every_steps) == ("cpu", True, "/fast", 7)
+        assert each.resume.allow_rounding
+    assert (first.recipe.seed, second.recipe.seed) == (1, 9)
+    after = second.after(tmp_path / "run" / "model")
+    assert (after.init.image, after.init.model) == ("tandem-mini", str(tmp_path / "run" / "model"))
+    assert dataclasses.replace(after, init=second.recipe.init) == second.recipe
 
 
 def test_strings_of_any_kind_survive(recipe: Path) -> None:
