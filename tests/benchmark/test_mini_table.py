@@ -2,13 +2,15 @@
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mini
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from marked_pages import replaced
-from mini_table import everyday, held_out, photos
+from mini_table import details, everyday, held_out, measuring, photos, presence
 from mini_table.rows import ROWS, Found, main_table
 from support.training_toys import NAMES, recipe, write_parquet
 
@@ -115,6 +117,72 @@ def test_the_everyday_words_have_as_many_pictures_each(shared: Path) -> None:
     assert {load_image(image).size for image in small.images()} == {(32, 32)}
     assert min(min(load_image(image).size) for image in whole.images()) > 32
     assert len(everyday.EVERYDAY) == len(everyday.UNSEEN) == 10
+
+
+def test_each_row_has_its_own_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both directions of retrieval as the rows name them, and of what stands behind a row, what the row says."""
+    seen = {"top1_one_prompt": (0.4, 0.01), "ensemble_gain": (-0.02, None)}
+    pairs = {"text_to_image_recall@10": (0.3, 0.05), "image_to_text_recall@10": (0.5, 0.06),
+             "text_to_image_recall@1": (0.1, 0.005), "image_to_text_recall@1": (0.2, 0.006)}  # fmt: skip
+    results = [
+        SimpleNamespace(
+            figures={key: SimpleNamespace(value=value, chance=chance) for key, (value, chance) in of.items()}
+        )
+        for of in (seen, pairs)
+    ]
+    answers = {"first": everyday.Answers(0.3, 0.1, "bird", 0.6), "second": everyday.Answers(0.2, 0.1, "car", 0.7)}
+    areas = {name: {"auc_present_emptied": area, "auc_present_removed": 0.5} for name, area in
+             (("captions", 0.61), ("phrases", 0.72))}  # fmt: skip
+    monkeypatch.setattr(measuring.tandem, "load", lambda *_, **__: SimpleNamespace(name="toy"))
+    monkeypatch.setattr(measuring, "open_dataset", str)
+    monkeypatch.setattr(measuring, "evaluate", lambda *_, **__: SimpleNamespace(results=results))
+    monkeypatch.setattr(measuring.held_out, "measure", lambda *_: [np.array([1.0, 0.0, 0.0, 0.0])])
+    monkeypatch.setattr(measuring.everyday, "measure_all", lambda *_: answers)
+    monkeypatch.setattr(measuring.presence, "measure", lambda *_: areas)
+    monkeypatch.setattr(measuring.speed, "megabytes", lambda _: 14.0)
+    kept = [held_out.Kept("one", [b""] * 4, np.zeros(4, np.int64), ["a", "b"], True)]
+    found = measuring.measure(None, Path(), "dev", kept, speeds=False).figures
+    assert found == {
+        "seen": Found((0.4,), (0.01,)), "ensemble": Found((-0.02,)), "recall@10": Found((0.3, 0.5), (0.05, 0.06)),
+        "recall@1": Found((0.1, 0.2), (0.005, 0.006)), "kept": Found((0.25,), (0.5,)), "hub": Found((0.3,), (0.1,)),
+        "presence": Found((0.61,), (0.5,)), "size": Found((14.0,)),
+    }  # fmt: skip
+
+
+def test_what_lies_behind_the_kept_twentieth() -> None:
+    """Over all pictures, and over sources; what is not counted stands below, in neither."""
+    sizes = [("large", 6, 2, True), ("each", 5, 5, False), ("small", 2, 4, True)]
+    kept = [
+        held_out.Kept(name, [b""] * count, np.zeros(count, np.int64), list("abcdefgh"[:classes]), counts)
+        for name, count, classes, counts in sizes
+    ]
+    right = [np.array([1.0] * 3 + [0.0] * 3), np.ones(5), np.ones(2)]
+    found = {"m": measuring.Measured({}, right, {}, {}, {})}
+    assert details._kept(found, kept) == [
+        ["source", "pictures", "labels", "chance", "m"],
+        ["large", "6", "2", "50.0%", "50.0%"],
+        ["small", "2", "4", "25.0%", "100.0%"],
+        ["all pictures", "8", "", "43.8%", "62.5%"],
+        ["mean over sources", "8", "", "37.5%", "75.0%"],
+        ["each (a picture a label: not counted)", "5", "5", "20.0%", "100.0%"],
+    ]
+
+
+def test_presence_is_fitted_on_dev_and_measured_on_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, Any]] = []
+
+    def calibrated(name: str, fingerprint: str, fitted: Any, tested: Any) -> SimpleNamespace:
+        asked.append((fitted, tested))
+        sizes = {"10": {"auc": 0.1}, presence.AMONG: {"auc": 0.6}, "1000": {"auc": 0.9}}
+        return SimpleNamespace(figures={"queries": {kind: {"collections": sizes} for kind in ("captions", "phrases")}})
+
+    read = SimpleNamespace(halves=lambda: ("one half of dev", "the other"))
+    monkeypatch.setattr(presence, "_captions", lambda _, path: read if path.name.startswith("dev") else "test")
+    monkeypatch.setattr(presence, "calibrate", calibrated)
+    model: Any = SimpleNamespace(name="toy", fingerprint="0")
+    assert presence.measure(model, tmp_path, "test") == {"captions": {"auc": 0.6}, "phrases": {"auc": 0.6}}
+    presence.measure(model, tmp_path, "dev")
+    assert asked == [(read, "test"), ("one half of dev", "the other")]
 
 
 def test_the_question_about_the_demo_is_the_one_that_was_first_asked() -> None:
