@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tandem.train.interpolate import interpolate
 from tandem.train.recipe import Recipe
 from tandem.train.recipe_file import RecipeFile, read_chain, read_recipe
 from tandem.train.run import chain as chains
+from tandem.train.run import dry_run as dry_runs
 from tandem.train.run import ending, loop
 from tandem.train.run.chain import dry_run_chain, train_chain
 from tandem.train.run.ending import finished_model
@@ -117,6 +119,10 @@ def no_steps(*given: object) -> None:
     raise AssertionError("a step was taken")
 
 
+def interrupt(*given: object) -> None:
+    raise KeyboardInterrupt
+
+
 # --- the end of a run ------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +169,17 @@ def test_an_image_tower_that_stayed_as_it_was_keeps_its_statistics(done: Path, t
         between(initial, trained, 0.5, recipe, torch.device("cpu"))
 
 
+def test_a_small_alpha_is_near_the_first_weights_and_may_average_their_statistics(done: Path, tmp_path: Path) -> None:
+    initial, trained = (weights.read(str(done / "second" / name)) for name in ("initial", "trained"))
+    plain = ["interpolation.statistics_images=0", f"data_root={tmp_path}"]  # there are no images here
+    recipe = read_recipe(done / "second" / "recipe.toml", plain)
+    found = between(initial, trained, 0.25, recipe, torch.device("cpu"))
+    for name, tensor in found.tensors.items():
+        by_hand = 0.75 * initial.tensors[name].astype(np.float64) + 0.25 * trained.tensors[name]
+        np.testing.assert_allclose(tensor, by_hand, rtol=1e-3, atol=1e-6, err_msg=name)
+    assert found.config == trained.config
+
+
 def test_what_is_chosen_is_the_best_of_those_that_are_good_enough(root: Path, done: Path) -> None:
     points = [Point(0.2, {"a": 0.5, "b": 0.1}), Point(0.5, {"a": 0.4, "b": 0.5}), Point(0.9, {"a": 0.1, "b": 0.8})]
     overrides = [f"data_root={root}", "init.model=tandem-mini", "model={}", "stages=[]"]
@@ -200,8 +217,11 @@ def test_limits_that_nothing_reaches_are_said_and_can_be_lowered(copy: Path, mon
     def limits(name: str, least: float) -> list[str]:
         return ["interpolation.alphas=[0.0, 1.0]", f'interpolation.at_least={{"{name}"={least}}}']
 
+    curve = copy.parent / "second" / "interpolation.csv"
+    curve.unlink()
     with pytest.raises(DataError, match=r"at_least: no alpha reaches half/zero_shot_top1 1\.5; .*interpolation\.csv"):
         train_chain(read_chain(copy, limits("half/zero_shot_top1", 1.5)))
+    assert curve.read_text().count("\n") == 3  # which limits can be reached
     with pytest.raises(ConfigError, match=r"interpolation\.at_least: expected some of zero_shot_top1.*got 'beauty'"):
         train_chain(read_chain(copy, limits("beauty", 0)))
     assert train_chain(read_chain(copy, limits("half/zero_shot_top1", 0)))[0].model is not None
@@ -220,14 +240,25 @@ def test_a_run_can_be_given_another_end_later(copy: Path, monkeypatch: pytest.Mo
     record = json.loads((newest / "trainer.json").read_text())
     record["recipe"]["init"]["model"] = str(first)
     (newest / "trainer.json").write_text(json.dumps(record))
-    with pytest.raises(DataError, match=r"initial: the first weights of this run were not kept, and init\.model was"):
-        train_chain(read_chain(copy, [f"init.model={other}"]))
+    for key in ("model", "image"):
+        with pytest.raises(DataError, match=rf"initial: the first weights .* were not kept, and init\.{key} was"):
+            train_chain(read_chain(copy, [f"init.{key}={other}"]))
     assert train_chain(read_chain(copy, ["interpolation.alphas=[1.0]"]))[0].model is not None
     assert weights.fingerprint(weights.read(str(run / "initial"))) == before
     one, trained = (weights.fingerprint(weights.read(str(run / name))) for name in ("model", "trained"))
     assert one == trained
     assert train_chain(read_chain(copy, ["interpolation.alphas=[0.0]"]))[0].model is not None
     assert weights.fingerprint(weights.read(str(run / "model"))) == before
+    # Stopped or killed at yet another end, it has not come to it.
+    stopped = read_chain(copy, ["interpolation.alphas=[0.5, 1.0]"])
+    assert train_chain(stopped, stop_after(2))[0].model is None
+    assert finished_model(stopped[-1].recipe) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(ending, "write_json", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_chain(read_chain(copy, ["interpolation.alphas=[1.0]"]))
+    assert weights.fingerprint(weights.read(str(run / "model"))) == trained
+    assert finished_model(read_chain(copy, ["interpolation.alphas=[0.0]"])[-1].recipe) is None  # no longer
 
 
 def test_a_run_that_starts_anew_keeps_no_first_weights_of_another_start(copy: Path) -> None:
@@ -275,6 +306,11 @@ def test_what_has_ended_is_not_run_again(done: Path, copy: Path, monkeypatch: py
     for other in ("steps=3", "seed=2", "optimiser.beta2=0.9", "batch_size=15"):
         ended = finished_model(read_recipe(copy.parent / "first.toml", [other])) is not None
         assert ended == (other == "batch_size=15"), other  # which is what it was
+    assert finished_model(read_recipe(copy.parent / "first.toml", ["validation.every_steps=9"])) is not None
+    second = read_chain(done / "second.toml")[-1].recipe
+    assert finished_model(second) == done / "second" / "model"
+    for other in ("ema.decay=0.6", "validation.best=half/zero_shot_top1", "interpolation.alphas=[0.0, 1.0]"):
+        assert finished_model(read_chain(done / "second.toml", [other])[-1].recipe) is None, other
     ended = copy.parent / "first" / "finished.json"
     whole = json.loads(ended.read_text())
     foreign = [{**whole, "recipe": other} for other in ({}, [], 5, {"model": 5}, {**whole["recipe"], "new_key": 1})]
@@ -287,6 +323,28 @@ def test_what_has_ended_is_not_run_again(done: Path, copy: Path, monkeypatch: py
         patched.setattr(loop, "train_step", no_steps)
         assert train(recipe).model == copy.parent / "first" / "model"
     assert finished_model(recipe) is not None
+
+
+def test_the_last_that_has_ended_is_what_the_next_starts_from(
+    root: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = write(root, tmp_path / "runs").with_name("third.toml")
+    text = SECOND.format(folder=tmp_path / "runs" / "third", root=root)
+    third.write_text(text.replace('recipe = "first.toml"', 'recipe = "second.toml"'))
+    started: list[tuple[str, str]] = []
+
+    def noted(recipe: Recipe, *others: object) -> ending.TrainResult:
+        started.append((Path(recipe.folder).name, Path(recipe.init.model).parent.name))
+        return ending.TrainResult(done / "second" / "model", 1, 1)
+
+    monkeypatch.setattr(chains, "train", noted)
+    # What was before the last one is not needed any more.
+    for ended, last in ((["first"], "first"), (["first", "second"], "second"), (["second"], "second")):
+        models = {str(tmp_path / "runs" / name): done / name / "model" for name in ended}
+        monkeypatch.setattr(chains, "finished_model", lambda recipe, models=models: models.get(recipe.folder))
+        started.clear()
+        train_chain(read_chain(third))
+        assert started == [("second", "first"), ("third", "second")][last == "second" :]
 
 
 def test_a_chain_that_is_stopped_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
@@ -321,24 +379,27 @@ def test_a_dry_run_prices_all_of_it_and_writes_nothing(
 ) -> None:
     recipe = write(root, tmp_path / "new")
     before = sorted(tmp_path.rglob("*"))
+    end = dry_runs._time_interpolation
+    monkeypatch.setattr(dry_runs, "_time_interpolation", lambda *given: end(*given) + 50 * 3600)
     lines = list(dry_run_chain(read_chain(recipe)))
     assert sorted(path for path in tmp_path.rglob("*") if "torchinductor" not in str(path)) == before
     assert lines[0] == f"{tmp_path / 'new' / 'first.toml'}:"
     assert [line for line in lines if line.startswith("interpolation: ") and line.endswith("for 3 alphas")]
     assert any("1-2-1-1" in line and "instead of" in line and "1-1-1-1" in line for line in lines)
-    assert lines[-1].startswith("time: about ")
-    assert lines[-1].endswith(" for first.toml, then second.toml")
+    assert lines[-1] == "time: about 2 d 2 h for first.toml, then second.toml"
     tried: list[Recipe] = []
-    monkeypatch.setattr(chains, "dry_run", lambda recipe, *others, **named: priced(tried, recipe))
     model = copy.parent / "first" / "model"
+    monkeypatch.setattr(chains, "dry_run", lambda recipe, _, write_to: priced(tried, recipe, write_to, model))
     assert list(dry_run_chain(read_chain(copy))) == [f"{copy.parent / 'first.toml'}: ended before, with {model}"]
     assert [recipe.init.model for recipe in tried] == [str(model)]
+    assert list(dry_run_chain(read_chain(recipe)))[-1] == "time: about 2 h 00 min for first.toml, then second.toml"
 
 
-def priced(tried: list[Recipe], recipe: Recipe) -> Generator[str, None, float]:
+def priced(tried: list[Recipe], recipe: Recipe, write_to: Path, model: Path) -> Generator[str, None, float]:
     tried.append(recipe)
+    shutil.copytree(model, write_to)
     yield from ()
-    return 1.0
+    return 3600.0
 
 
 def test_the_command_runs_both(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """The two ends of a run: the model that it starts from, where it is needed later, and the one that it leaves.
 
-`finished.json` is written last: it says which folder is the model, and of which recipe. Knows a run and its folder; no
-steps.
+`finished.json` is written last, and taken away before another model takes the place of its own: it says which folder is
+the model, and of which recipe. Knows a run and its folder; no steps.
 """
 
 import json
@@ -91,6 +91,7 @@ def end(
         if not done:
             return TrainResult(None, recipe.steps, saved_step)
     elif processes.is_main:
+        (folder / FINISHED).unlink(missing_ok=True)
         run.write_model(written, folder / MODEL)
         if recipe.classifies:
             log.echo(write_wise_ft(folder, validation, processes.device))
@@ -125,6 +126,7 @@ def _interpolate(
         return True
     if not processes.is_main:
         return all(go_on() for _ in recipe.interpolation.distinct_alphas)
+    (folder / FINISHED).unlink(missing_ok=True)
     run.write_model(written, folder / TRAINED)
     return write_interpolated(recipe, folder, validation, processes.device, go_on, log.echo)
 
