@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
