@@ -45,7 +45,7 @@ class Source:
     crop: tuple[Area, Area] = (0.5, 1.0)  # share of the area that a random crop keeps (crop, strong)
     low_resolution: Share = 0.0  # share of the images that are reduced and enlarged again (crop, strong)
     classes: bool = True  # its names are classes for `objective.classes`: an image's compete within its source
-    classes_per_step: NonNegative = 0  # of those, at most as many at a step, those of its images first; 0: all
+    classes_per_step: NonNegative = 0  # of those, so many at a step; all of its own images at least; 0: all
 
     def __post_init__(self) -> None:
         least, most = self.crop
