@@ -40,7 +40,7 @@ SOURCES = {
 }
 KEPT = "classes seen, pictures not"  # what a figure on the kept part of a source is about
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = ROOT / "recipes" / "mini-third.toml"  # says which pictures of `broad` are kept
+RECIPE = ROOT / "recipes" / "mini-fourth.toml"  # says which pictures of `broad` are kept
 MARKS = Marks.of("bench/mini.py", "--table")
 
 

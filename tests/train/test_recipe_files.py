@@ -86,9 +86,10 @@ def test_what_cannot_come_first_is_refused_in_one_line(tmp_path: Path, capsys: p
 
 
 def test_the_recipes_of_the_shipped_model_are_one_chain_whose_links_fit() -> None:
-    found = read_chain(RECIPES / "mini-third.toml", ["data_root=/images"])
-    assert [each.path.name for each in found] == ["mini.toml", "mini-second.toml", "mini-third.toml"]
-    assert [each.recipe.data_root for each in found] == ["/images"] * 3
+    found = read_chain(RECIPES / "mini-fourth.toml", ["data_root=/images"])
+    names = ["mini.toml", "mini-second.toml", "mini-third.toml", "mini-fourth.toml"]
+    assert [each.path.name for each in found] == names
+    assert [each.recipe.data_root for each in found] == ["/images"] * 4
     assert found[1].recipe.interpolation.alphas == (0.75,)
     for one, other in pairwise(found):
         check_fits(one.recipe.model, other.recipe, one.path.name)
