@@ -35,8 +35,8 @@ def test_what_mini_says_of_captions_it_has_not_seen_is_true(
         assert measured["labels"][key] == pytest.approx(shipped.figures["labels"][key], abs=0.01), key
     assert measured["labels"]["auc"] == pytest.approx(shipped.areas["labels"][1], abs=0.01)
     captions = measured["queries"]["captions"]["collections"]["1000"]
-    assert captions["ece_prior"] < 0.03  # in the mixture that the fit assumes
-    assert captions["ece_best"] < 0.05 < captions["ece_of_half"]  # stating a half of all is far from true
+    assert captions["ece_prior"] < 0.04  # in the mixture that the fit assumes
+    assert captions["ece_best"] < 0.03 < captions["ece_of_half"]  # stating a half of all is far from true
     assert measured["queries"]["captions"]["pairs_auc"] > 0.83  # of pairs that match nearly as well as whole
     phrases = measured["queries"]["phrases"]["collections"]["1000"]
     assert phrases["ece_prior"] < 0.08
