@@ -109,5 +109,5 @@ def test_the_model_that_ships_points_at_drawn_things_that_it_knows() -> None:
                 left, top, right, bottom = boxes[text]
                 hits.append(left <= found.point[0] < right and top <= found.point[1] < bottom)
                 covered.append((right - left) * (bottom - top) / (found.width * found.height))
-    assert np.mean(hits) >= 3 * np.mean(covered)
-    assert np.mean([a > b for a in there for b in absent]) > 0.65  # chance: 0.5; few scenes
+    assert np.mean(hits) >= 6 * np.mean(covered)
+    assert np.mean([a > b for a in there for b in absent]) > 0.55  # chance: 0.5; few scenes: of 40 it is 0.69

@@ -73,6 +73,19 @@ def test_a_word_must_fit_and_stand_out_of_the_others(
                 assert bool(name(images, which, 3, more, again)[0]) is named
 
 
+def test_few_images_have_no_names(heaps: tuple[Vectors, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six photos of the demo in three clusters were called "pudding", "arch" and "chilli", as clearly as could be."""
+    images, which = heaps
+    chosen, meanings = plain("cat", "dog", "boat"), words_at(0, 1, 2)
+    rows = np.sort(np.concatenate([np.flatnonzero(which == cluster)[:10] for cluster in range(3)]))
+    assert [words[:1] for words in name(images[rows], which[rows], 3, chosen, meanings)] == [
+        ("cat",),
+        ("dog",),
+        ("boat",),
+    ]
+    assert name(images[rows[1:]], which[rows[1:]], 3, chosen, meanings) == [(), (), ()]
+
+
 def test_three_words_describe_a_cluster_at_most(
     heaps: tuple[Vectors, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ WORDS = 3  # that describe a cluster, at most; the first is its name
 # Penalties, in standard deviations of fit, of the rarest everyday word and of any other built-in word; the commonest
 # has none. Chosen with the two bars below on one half of Flickr8k dev (bench/cluster_names.py).
 RAREST, OTHERS = 0.7, 1.5
+MIN_IMAGES = 30  # of a sample: among fewer, clusters are of a handful, whose variance is a guess, and any word fits
 MIN_FIT = 2.0  # standard deviations, less two standard errors: 92% of pairs of an image inside and one outside agree
 MIN_LEAD = 3.5  # standard deviations over words' fits: how far a name stands out of the everyday words
 
@@ -64,8 +65,10 @@ def name(
 
     clusters [n]: that of each image. A name's fit, less two standard errors, is at least `MIN_FIT`; its fit, less its
     penalty, stands `MIN_LEAD` standard deviations above the mean everyday word. Several clusters may have one name:
-    there may be two groups of dogs.
+    there may be two groups of dogs. Samples of fewer than `MIN_IMAGES` have no names.
     """
+    if len(sample) < MIN_IMAGES:
+        return [()] * count
     fits = fit(sample, clusters, count, word_vectors, chosen_from.everyday_count)
     sizes = np.bincount(clusters, minlength=count)
     with np.errstate(divide="ignore"):
