@@ -98,7 +98,7 @@ def test_the_model_that_ships_points_at_drawn_things_that_it_knows() -> None:
     known = locator.settings.figures["known_kinds"]
     assert len(known) >= 4
     hits, covered, there, absent = [], [], [], []
-    for _ in range(14):
+    for _ in range(40):  # as many as in the documents: of fourteen the area varies by a tenth
         scene = things_scene(random)
         features = locator.encode(scene.pixels, locator.settings)
         boxes = {thing.words: thing.box for thing in scene.things}
@@ -110,4 +110,4 @@ def test_the_model_that_ships_points_at_drawn_things_that_it_knows() -> None:
                 hits.append(left <= found.point[0] < right and top <= found.point[1] < bottom)
                 covered.append((right - left) * (bottom - top) / (found.width * found.height))
     assert np.mean(hits) >= 6 * np.mean(covered)
-    assert np.mean([a > b for a in there for b in absent]) > 0.55  # chance: 0.5; few scenes: of 40 it is 0.69
+    assert np.mean([a > b for a in there for b in absent]) > 0.65  # chance: 0.5; 0.69 in the documents
