@@ -1,9 +1,12 @@
 """Two recipes, of which the second starts from the model of the first; their runs, stopped at will."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from support import run_toys
+from tandem.train.recipe_file import read_chain
+from tandem.train.run.chain import train_chain
 
 SECOND = """
 name = "second"
@@ -48,6 +51,24 @@ def write(root: Path, runs: Path) -> Path:
     (runs / "first.toml").write_text(first.replace('retrieval = "captions.tar"', "").replace("micro_batches = 2", ""))
     (runs / "second.toml").write_text(SECOND.format(folder=runs / "second", root=root))
     return runs / "second.toml"
+
+
+def run_both(root: Path) -> Path:
+    """The folder of both runs, ended."""
+    result, recipe = train_chain(read_chain(write(root, root / "done")))
+    assert recipe.name == "second"
+    assert recipe.init.model == str(root / "done" / "first" / "model")
+    assert (result.model, result.step) == (root / "done" / "second" / "model", 3)
+    return root / "done"
+
+
+def without_end(root: Path, done: Path, runs: Path) -> Path:
+    """Such a folder to be changed, its second run at its last step but without an end; returns the second recipe."""
+    recipe = write(root, runs)
+    for name in ("first", "second"):
+        shutil.copytree(done / name, runs / name)
+    shutil.rmtree(runs / "second" / "model")
+    return recipe
 
 
 def stop_after(asked: int) -> Callable[[], bool]:

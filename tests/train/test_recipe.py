@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import inspect
 import math
-import os
 import re
 import tomllib
 import types
@@ -325,28 +324,6 @@ def test_a_broader_word_holds_for_names_or_for_all(broader: dict[str, list[str]]
 def test_a_table_that_is_none_is_refused_also_where_a_model_has_it(recipe: Path, table: str) -> None:
     with pytest.raises(ConfigError, match=f"model.{table}: expected a mapping of keys to values, got 5"):
         read_recipe(recipe, ["model={}", "init.model=tandem-mini", f"model.{table}=5"])
-
-
-def test_what_is_no_file_of_a_recipe_is_refused_at_once(tmp_path: Path) -> None:
-    looping, long = tmp_path / "looping.toml", tmp_path / "long.toml"
-    looping.symlink_to(looping)
-    long.write_text("#" * 2**21)
-    found = [(looping, "cannot read the recipe"), (long, "at most 1,048,576 bytes")]
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(tmp_path / "pipe.toml")
-        found.append((tmp_path / "pipe.toml", r"cannot read the recipe \(not a regular file\)"))
-    for path, message in found:
-        with pytest.raises(ConfigError, match=message):
-            read_recipe(path)
-
-
-def test_a_row_of_recipes_without_end_is_refused(recipe: Path, tmp_path: Path) -> None:
-    for i in range(150):
-        (tmp_path / f"{i}.toml").write_text(f'data_from = "{i - 1}.toml"' if i else "steps = 5")
-    with pytest.raises(
-        ConfigError, match=r"149\.toml: data_from: expected at most 100 recipes that lead to one another"
-    ):
-        read_recipe(tmp_path / "149.toml")
 
 
 def test_a_file_of_endless_brackets_is_no_recipe(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Recipes that name others: what is read before them, what they take, and what is refused in one line."""
 
+import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -127,6 +128,31 @@ def test_the_larger_sibling_sees_what_the_shipped_one_sees_in_a_larger_batch() -
     assert [(each.path, each.weight) for each in small.data] == [(each.path, each.per_batch) for each in mini.data]
     assert small.validation == mini.validation
     assert "data_from" not in tomllib.loads((RECIPES / "mini-third.toml").read_text())
+
+
+# --- what is no recipe ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_file_of_a_recipe_is_refused_at_once(tmp_path: Path) -> None:
+    looping, long = tmp_path / "looping.toml", tmp_path / "long.toml"
+    looping.symlink_to(looping)
+    long.write_text("#" * 2**21)
+    found = [(looping, "cannot read the recipe"), (long, "at most 1,048,576 bytes")]
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.toml")
+        found.append((tmp_path / "pipe.toml", r"cannot read the recipe \(not a regular file\)"))
+    for path, message in found:
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(path)
+
+
+def test_a_row_of_recipes_without_end_is_refused(tmp_path: Path) -> None:
+    for i in range(150):
+        (tmp_path / f"{i}.toml").write_text(f'data_from = "{i - 1}.toml"' if i else "steps = 5")
+    with pytest.raises(
+        ConfigError, match=r"149\.toml: data_from: expected at most 100 recipes that lead to one another"
+    ):
+        read_recipe(tmp_path / "149.toml")
 
 
 # --- what is asked of the end of a run --------------------------------------------------------------------------------

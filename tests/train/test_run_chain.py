@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support import run_toys
-from support.chained_runs import SECOND, no_steps, stop_after, write
+from support.chained_runs import SECOND, no_steps, run_both, stop_after, without_end, write
 
 from tandem import weights
 from tandem.cli import main
@@ -33,22 +33,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(root: Path) -> Path:
-    """The folder of both runs, ended."""
-    result, recipe = train_chain(read_chain(write(root, root / "done")))
-    assert recipe.name == "second"
-    assert recipe.init.model == str(root / "done" / "first" / "model")
-    assert (result.model, result.step) == (root / "done" / "second" / "model", 3)
-    return root / "done"
+    return run_both(root)
 
 
 @pytest.fixture
 def copy(root: Path, done: Path, tmp_path: Path) -> Path:
-    """Such a folder to be changed, its second run at its last step but without an end; returns the second recipe."""
-    recipe = write(root, tmp_path / "runs")
-    for name in ("first", "second"):
-        shutil.copytree(done / name, tmp_path / "runs" / name)
-    shutil.rmtree(tmp_path / "runs" / "second" / "model")
-    return recipe
+    return without_end(root, done, tmp_path / "runs")
 
 
 def names_of_runs(chain: Sequence[RecipeFile], monkeypatch: pytest.MonkeyPatch) -> list[str]:
